@@ -1,0 +1,224 @@
+"""The skeleton of our nftables table: written once with the first network, removed with the last.
+
+Networks are set elements and ports are map elements, so no rule is ever added, and the cost of a packet
+doesn't grow with what is published. How a packet meets the chains:
+
+- ``guard`` (raw): what claims an address of the host's loopback, or of an endpoint, and can't have it, ends here.
+- ``publish_in`` and ``publish_out``: a packet to a published port gets its endpoint as destination, before the
+  host decides where it goes; what the host itself sends never passes prerouting and meets the same maps in output.
+- ``gateway``: a gateway's address answers its own network and the host, nobody else.
+- ``forwarding``, before everybody's filter chains: what is ours to allow is accepted and marked, so that one static
+  rule in a foreign chain which drops can let it pass; what isn't allowed is dropped. An accept ends only this
+  base chain, a drop ends the packet.
+- ``sources``: the way out and hairpin need another source, or the answer takes a road past conntrack.
+"""
+
+from __future__ import annotations
+
+from nsbridge.firewall.ruleset import (
+    Accept,
+    Chain,
+    Counter,
+    Dnat,
+    Drop,
+    Goto,
+    InSet,
+    Masquerade,
+    Match,
+    Return,
+    Rule,
+    Set,
+    SetMarkBits,
+    Table,
+)
+from nsbridge.model.names import MARK_BIT, TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipaddress import IPv6Address
+
+    from nsbridge.firewall.ruleset import Expression, Field
+
+
+def _loopback() -> tuple[object, IPv6Address]:
+    from ipaddress import IPv6Address, ip_network
+
+    return ip_network("127.0.0.0/8"), IPv6Address("::1")
+
+
+def rule(*expressions: Expression, why: str) -> Rule:
+    """Write a rule as its expressions and its reason."""
+    return Rule(expressions, why=why)
+
+
+SETS = (
+    Set("bridges", ("ifname",), why="bridges of our networks"),
+    Set("internal", ("ifname",), why="bridges of networks with no way in or out"),
+    Set("icc", ("ifname", "ifname"), why="bridge pairs whose endpoints may talk directly"),
+    Set("raised", ("nf_proto",), why="families whose forwarding we turned on"),
+    Set("home4", ("ifname", "ipv4_addr"), interval=True, why="each bridge with its IPv4 subnet"),
+    Set("home6", ("ifname", "ipv6_addr"), interval=True, why="each bridge with its IPv6 subnet"),
+    Set("subnets4", ("ipv4_addr",), interval=True, why="IPv4 subnets of our networks"),
+    Set("subnets6", ("ipv6_addr",), interval=True, why="IPv6 subnets of our networks"),
+    Set("hidden4", ("ipv4_addr",), interval=True, why="IPv4 subnets that leave with the host's address"),
+    Set("hidden6", ("ipv6_addr",), interval=True, why="IPv6 subnets that leave with the host's address"),
+    Set("publish4", ("inet_proto", "inet_service"), ("ipv4_addr", "inet_service"), why="ports on every address"),
+    Set("publish6", ("inet_proto", "inet_service"), ("ipv6_addr", "inet_service"), why="ports on every address"),
+    Set(
+        "bound4",
+        ("ipv4_addr", "inet_proto", "inet_service"),
+        ("ipv4_addr", "inet_service"),
+        why="ports on one address of the host",
+    ),
+    Set(
+        "bound6",
+        ("ipv6_addr", "inet_proto", "inet_service"),
+        ("ipv6_addr", "inet_service"),
+        why="ports on one address of the host",
+    ),
+)
+
+_OURS_IN = InSet(("iifname",), "bridges")
+_OURS_OUT = InSet(("oifname",), "bridges")
+_NOT_IN = InSet(("iifname",), "bridges", negate=True)
+_NOT_OUT = InSet(("oifname",), "bridges", negate=True)
+_NOT_LO = Match("iifname", "lo", negate=True)
+_FAMILIES = (("4", "ip"), ("6", "ip6"))
+
+
+def _guard() -> Chain:
+    loopback, _ = _loopback()
+    rules = [
+        rule(_NOT_LO, Match("ip daddr", loopback), Counter(), Drop(), why="S1: loopback addresses never come by wire"),
+        rule(_NOT_LO, Match("ip saddr", loopback), Counter(), Drop(), why="S1: nor does anything sent from one"),
+    ]
+    for digit, ip in _FAMILIES:
+        saddr: Field = "ip saddr" if ip == "ip" else "ip6 saddr"
+        rules.append(
+            rule(
+                _NOT_LO,
+                InSet((saddr,), f"subnets{digit}"),
+                InSet(("iifname", saddr), f"home{digit}", negate=True),
+                Counter(),
+                Drop(),
+                why="an endpoint's source address comes only from its own bridge",
+            )
+        )
+    return Chain("guard", tuple(rules), "filter", "prerouting", -300, why="what can't be true ends before conntrack")
+
+
+def _publish(name: str, hook: str) -> Chain:
+    local = Match("fib daddr type", "local")
+    rules: list[Rule] = []
+    for digit, ip in _FAMILIES:
+        daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
+        one = Dnat("ip" if ip == "ip" else "ip6", (daddr, "l4proto", "th dport"), f"bound{digit}")
+        every = Dnat("ip" if ip == "ip" else "ip6", ("l4proto", "th dport"), f"publish{digit}")
+        # The kernel has no route_localnet for IPv6: a rewritten [::1] is dropped on its way back, so leave it alone.
+        # That sockets on [::1] answer is the resident proxy's work.
+        ahead = (Match("ip6 daddr", _loopback()[1], negate=True),) if hook == "output" and ip == "ip6" else ()
+        rules.append(rule(*ahead, one, why=f"ports published on one {'IPv' + digit} address"))
+        rules.append(rule(*ahead, local, every, why="S6: ports published on every address, and only the host's own"))
+    where = "what comes in" if hook == "prerouting" else "what the host itself sends, to 127.0.0.1 too"
+    return Chain(name, tuple(rules), "nat", hook, -100, why=f"published ports, for {where}")
+
+
+def _gateway() -> Chain:
+    rules: list[Rule] = []
+    for digit, ip in _FAMILIES:
+        daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
+        rules.append(
+            rule(
+                _NOT_LO,
+                InSet((daddr,), f"subnets{digit}"),
+                InSet(("iifname", daddr), f"home{digit}", negate=True),
+                Counter(),
+                Drop(),
+                why="S4: a gateway answers only its own network and the host",
+            )
+        )
+    return Chain("gateway", tuple(rules), "filter", "input", -10, why="the gateways' own addresses")
+
+
+def _forwarding() -> Chain:
+    return Chain(
+        "forwarding",
+        (
+            rule(_NOT_IN, _NOT_OUT, Goto("strangers"), why="neither from nor to us"),
+            rule(Match("ct state", ("established", "related")), Goto("allow"), why="answers, and errors about them"),
+            rule(Match("ct state", ("invalid",)), Counter(), Drop(), why="S14: packets of no known connection"),
+            rule(InSet(("iifname", "oifname"), "icc"), Goto("allow"), why="neighbours on one network"),
+            rule(InSet(("iifname",), "internal"), Counter(), Drop(), why="S10: no way out of an internal network"),
+            rule(InSet(("oifname",), "internal"), Counter(), Drop(), why="S10: no way into an internal network"),
+            rule(_OURS_OUT, Match("ct status", ("dnat",)), Goto("allow"), why="published ports"),
+            rule(_OURS_OUT, Counter(), Drop(), why="S3, S9: unpublished ports, and other networks"),
+            # The mark overrules the host's drops, so it is not for the way into somebody else's bridge, where
+            # it would open what Docker or libvirt keep closed: there their own rules decide.
+            rule(Match("oifkind", "bridge"), Accept(), why="into somebody else's bridge: theirs to decide"),
+            rule(Goto("allow"), why="the way out"),
+        ),
+        "filter",
+        "forward",
+        -10,
+        why="what may pass between networks, before everybody's filter",
+    )
+
+
+def _strangers() -> Chain:
+    return Chain(
+        "strangers",
+        (
+            rule(
+                InSet(("nfproto",), "raised"),
+                Counter(),
+                Drop(),
+                why="S13: we turned forwarding on, so the host stays no router for others",
+            ),
+            rule(Return(), why="forwarding was on before us"),
+        ),
+        why="traffic that isn't ours",
+    )
+
+
+def _allow() -> Chain:
+    return Chain(
+        "allow",
+        (rule(SetMarkBits(MARK_BIT), Accept(), why="marked, so that a foreign chain that drops can let it pass"),),
+        why="ours to allow",
+    )
+
+
+def _sources() -> Chain:
+    loopback, _ = _loopback()
+    rules = [
+        rule(_OURS_OUT, Match("ip saddr", loopback), Masquerade(), why="127.0.0.1 of the host becomes the gateway's")
+    ]
+    for digit, ip in _FAMILIES:
+        saddr: Field = "ip saddr" if ip == "ip" else "ip6 saddr"
+        rules.append(
+            rule(
+                InSet(("oifname", saddr), f"home{digit}"),
+                Match("ct status", ("dnat",)),
+                Masquerade(),
+                why="hairpin: back to its own network by a published port",
+            )
+        )
+        rules.append(
+            rule(_NOT_OUT, InSet((saddr,), f"hidden{digit}"), Masquerade(), why="the way out, as the host itself")
+        )
+    return Chain("sources", tuple(rules), "nat", "postrouting", 100, why="whose address a packet leaves with")
+
+
+def skeleton() -> Table:
+    """Return the whole table without elements; the same value every time."""
+    chains = (
+        _allow(),
+        _strangers(),
+        _guard(),
+        _publish("publish_in", "prerouting"),
+        _publish("publish_out", "output"),
+        _gateway(),
+        _forwarding(),
+        _sources(),
+    )
+    return Table(*TABLE, SETS, chains, why="nsbridge")

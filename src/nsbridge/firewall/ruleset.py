@@ -1,0 +1,182 @@
+"""Firewall rules as values, before any backend has a say.
+
+A rule is matches, statements and one verdict. Three readers share it: a backend renders it, an evaluator
+walks a packet through it, and a transcript tells it in the words of nft(8). The vocabulary is closed: what
+our own table needs and no more, so that each reader can be complete.
+
+Values compared with a field are Python's own: str for names and protocols, int for ports and marks,
+`ipaddress` types for addresses. Encodings (byte order, registers, padding) belong to the backends.
+"""
+
+from __future__ import annotations
+
+from nsbridge.values import Value, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeAlias
+
+    Field: TypeAlias = Literal[
+        "iifname",       # name of the interface a packet came in by
+        "oifname",       # name of the interface it leaves by
+        "iifkind",       # kind of that interface, "bridge" say
+        "oifkind",
+        "nfproto",       # "ipv4" or "ipv6"
+        "l4proto",       # "tcp", "udp", "icmp", "icmpv6", "sctp"
+        "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr",
+        "th sport", "th dport",
+        "ct state",      # compared as a set: ("established", "related")
+        "ct status",     # ("dnat",)
+        "mark",          # the packet mark
+        "fib daddr type",  # "local" when the destination is one of the host's own addresses
+    ]  # fmt: skip
+    Family: TypeAlias = Literal["ip", "ip6"]
+
+
+class Match(Value):
+    """`field` equals `value` (or doesn't, when negated).
+
+    An address field takes a network to compare a prefix; `ct state` and `ct status` take a tuple of names and
+    match when any is set; `mark` takes (mask, value) and compares the masked mark.
+    """
+
+    field: Field
+    value: Any
+    negate: bool = False
+
+
+class InSet(Value):
+    """The concatenation of `fields` is (or isn't) an element of the set `name`."""
+
+    fields: tuple[Field, ...]
+    name: str
+    negate: bool = False
+
+
+class Counter(Value):
+    """Count the packets and bytes that came this far. The numbers are the kernel's, not part of the value."""
+
+
+class SetMarkBits(Value):
+    """Set these bits of the packet mark and leave the others as they are."""
+
+    bits: int
+
+
+class Dnat(Value):
+    """Rewrite the destination to what map `name` holds for `fields`; without an element, go on."""
+
+    family: Family
+    fields: tuple[Field, ...]
+    name: str
+
+
+class Masquerade(Value):
+    """Rewrite the source to the address of the interface the packet leaves by."""
+
+
+class Accept(Value):
+    """Let it pass this base chain; a later base chain may still drop it."""
+
+
+class Drop(Value):
+    """End it here, without a word."""
+
+
+class Return(Value):
+    """Back to the calling chain, or to the policy of a base chain."""
+
+
+class Goto(Value):
+    """Go on in another chain and don't come back."""
+
+    chain: str
+
+
+class Jump(Value):
+    """Go on in another chain and come back if it says nothing."""
+
+    chain: str
+
+
+if TYPE_CHECKING:
+    Expression: TypeAlias = (
+        Match | InSet | Counter | SetMarkBits | Dnat | Masquerade | Accept | Drop | Return | Goto | Jump
+    )
+
+
+class Rule(Value):
+    """Expressions in order, the verdict last. `why` goes into the kernel too, as the rule's comment (128 bytes)."""
+
+    expressions: tuple[Expression, ...]
+    why: str = field(default="", compare=False)
+
+
+class Chain(Value):
+    """A chain; a base chain when `hook` is given. Policies of ours are always accept.
+
+    kind: ``filter`` or ``nat``. hook: ``prerouting``, ``input``, ``forward``, ``output``, ``postrouting``.
+    priority: the number, -300 for raw, -100 for dstnat, 0 for filter, 100 for srcnat (nft(8), CHAINS).
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    kind: str = ""
+    hook: str = ""
+    priority: int = 0
+    why: str = field(default="", compare=False)
+
+
+class Set(Value):
+    """A set of keys, or a map when `data` is given. Its elements are values of their own.
+
+    key, data: field types in order: ``ifname``, ``ipv4_addr``, ``ipv6_addr``, ``inet_proto``,
+    ``inet_service``, ``nf_proto``. interval: elements may be networks; with more than one key field such a
+    set is a pipapo set (slow to insert into, so only for what is few).
+    """
+
+    name: str
+    key: tuple[str, ...]
+    data: tuple[str, ...] = ()
+    interval: bool = False
+    why: str = field(default="", compare=False)
+
+
+class Table(Value):
+    """The whole skeleton: one table, its sets without elements, its chains with all their rules."""
+
+    family: str
+    name: str
+    sets: tuple[Set, ...]
+    chains: tuple[Chain, ...]
+    why: str = field(default="", compare=False)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Its family and name."""
+        return ("table", self.family, self.name)
+
+    def set(self, name: str) -> Set:
+        """The set of that name; KeyError when the table has none."""
+        for one in self.sets:
+            if one.name == name:
+                return one
+        raise KeyError(name)
+
+
+class Element(Value):
+    """An element of a set, or of a map when `data` isn't empty. Key and data have one value a field.
+
+    Values are as in `Match`; in an interval set a network stands for all its addresses.
+    """
+
+    table: tuple[str, str]
+    set: str
+    key: tuple[Any, ...]
+    data: tuple[Any, ...] = ()
+    why: str = field(default="", compare=False)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Its set and key."""
+        return ("element", *self.table, self.set, *map(str, self.key))

@@ -1,0 +1,70 @@
+"""What the engine asks of a kernel. `linux.py` answers for real, `fake.py` by simulation."""
+
+from __future__ import annotations
+
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Protocol
+
+    from nsbridge.plan.step import Step
+    from nsbridge.state.kernel_state import KernelState
+    from nsbridge.state.things import Address_, ForeignAccept, Network_, Thing
+
+
+class HostFacts(Value):
+    """What decisions about a host's networks need to know of it.
+
+    mtu: of the link that holds the default route, bytes, 1500 without one.
+    routes: (destination, link, gateway or "") of every route and on-link subnet, default routes left out.
+    sysctls: (key, value) of those we might raise: forwarding, and accept_ra of every uplink.
+    droppers: other people's forward chains that drop; each wants our accept.
+    """
+
+    mtu: int = 1500
+    routes: tuple[tuple[Network_, str], ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+    droppers: tuple[ForeignAccept, ...] = ()
+
+    def sysctl(self, key: str) -> str:
+        """Return the value of a setting, "" when this kernel has none of that name."""
+        return dict(self.sysctls).get(key, "")
+
+
+if TYPE_CHECKING:
+
+    class Kernel(Protocol):
+        """Effects and observations on one host namespace. Methods never change the caller's namespace."""
+
+        def do(self, step: Step) -> None:
+            """Carry out a step.
+
+            Removing what is already gone is success. KernelError tells what was refused (`thing`, `errno`, the
+            kernel's own text) and which of the step's things had been done before (`done`).
+            """
+
+        def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
+            """Return those of the things that exist and are ours, asking for each one alone (no dumps).
+
+            A link counts as ours by its group, a map element by its data, the rest by being equal.
+            """
+
+        def observe(self, namespaces: Iterable[str]) -> KernelState:
+            """Read everything of ours on the host and everything in these namespaces (paths)."""
+
+        def facts(self) -> HostFacts:
+            """Read what decisions need. Costs a dump of routes and of base chains: not for hot paths."""
+
+        def netns_id(self, path: str) -> int:
+            """Return the inode of a namespace, 0 when the path opens none."""
+
+        def host_id(self) -> str:
+            """Name this host namespace: ``host`` for the machine's own, else ``ns-`` and its cookie."""
+
+        def port_listener(self, proto: str, address: Any, port: int) -> bool:
+            """Tell whether a process of the host already holds that port (by trying to bind it)."""
+
+        def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            """Return the data of a map element, None without one."""

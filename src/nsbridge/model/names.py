@@ -1,0 +1,89 @@
+"""Names and marks: what the kernel allows, and how we know our own things again.
+
+A link of ours carries our number in IFLA_GROUP from the very message that creates it; its name prefix and
+its alias say the same to people. A rule or element of ours lives in our table.
+"""
+
+from __future__ import annotations
+
+from nsbridge.errors import InvalidIntent
+
+IFNAMSIZ = 16
+"""Bytes of an interface name including the closing NUL, so 15 to use. netdevice(7), <linux/if.h>."""
+
+TABLE = ("inet", "nsbridge")
+"""Our one nftables table in a host namespace."""
+
+MARK_BIT = 0x4000000
+"""The bit of the packet mark that says: nsbridge allows this packet to be forwarded."""
+
+ALIAS = "nsbridge"
+"""How the alias of each of our links begins: ``nsbridge: …``."""
+
+BRIDGE_GROUP = 0x6E736200
+"""IFLA_GROUP of our bridges: "nsb" and a zero."""
+
+PORT_GROUP = 0x6E000000
+"""IFLA_GROUP of the ports of one network: this and the ifindex of its bridge, so one message removes them all."""
+
+DEFAULT_NETWORK = "default"
+"""The network that exists without being made."""
+
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+def is_ours(group: int) -> bool:
+    """Tell whether a link of this IFLA_GROUP is ours."""
+    return group == BRIDGE_GROUP or PORT_GROUP < group < PORT_GROUP + 0x700000
+
+
+def check_name(what: str, name: str, *, longest: int = 63) -> str:
+    """Return the name if it is fit for a file, a host name and a rule: letters, digits, ``_ . -``; else InvalidIntent.
+
+    longest: bytes; 63 is what a DNS label takes (RFC 1035 §2.3.4). A name begins with a letter or digit, so it
+    is never taken for an option or a hidden file.
+    """
+    if not name:
+        raise InvalidIntent(f"a {what} needs a name", fix="give one")
+    bad = sorted(set(name) - _SAFE)
+    if bad or not name[0].isalnum():
+        shown = " ".join(repr(c) for c in bad) or repr(name[0])
+        raise InvalidIntent(
+            f"{what} name {name!r} has {shown} where only letters, digits, '_', '.' and '-' may stand"
+            + ("" if bad else " (and first only a letter or digit)"),
+            fix="choose another name",
+        )
+    if len(name) > longest:
+        raise InvalidIntent(f"{what} name {name!r} is {len(name)} bytes long", fix=f"use at most {longest}")
+    return name
+
+
+def check_ifname(name: str) -> str:
+    """Return the name if the kernel takes it for an interface, else InvalidIntent. dev_valid_name(), net/core/dev.c."""
+    check_name("interface", name, longest=IFNAMSIZ - 1)
+    if name in (".", "..", "all", "default", "lo"):
+        raise InvalidIntent(f"interface name {name!r} means something else to the kernel", fix="choose another name")
+    return name
+
+
+def _digest(text: str) -> str:
+    """Twelve hex digits of BLAKE2s, stable for one text. (hashlib costs 2 ms of import; this module doesn't.)"""
+    from _blake2 import blake2s
+
+    return blake2s(text.encode(), digest_size=6).hexdigest()
+
+
+def host_ifname(network: str, endpoint: str) -> str:
+    """``nsb`` and 12 hex digits: 15 bytes, the longest the kernel takes, stable for one endpoint."""
+    return "nsb" + _digest(f"{network}/{endpoint}")
+
+
+def bridge_ifname(network: str) -> str:
+    """``nsb-`` and the network's name if that fits, else ``nsb-`` and 11 hex digits."""
+    return name if len(name := f"nsb-{network}") < IFNAMSIZ else "nsb-" + _digest(network)[:11]
+
+
+def mac_for(network: str, endpoint: str, address: str) -> str:
+    """A locally administered MAC, stable for one address, so that a reused address keeps its neighbours' ARP entries."""
+    tail = _digest(address or f"{network}/{endpoint}")[:10]
+    return "02:" + ":".join(tail[i : i + 2] for i in range(0, 10, 2))

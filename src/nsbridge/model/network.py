@@ -1,0 +1,116 @@
+"""A network: a bridge, its subnets, and what may pass."""
+
+from __future__ import annotations
+
+from nsbridge.errors import InvalidIntent
+from nsbridge.model.names import bridge_ifname, check_ifname, check_name
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsbridge.state.things import Address_, Interface_, Network_
+
+
+class Subnet(Value):
+    """One subnet of a network.
+
+    gateway: the bridge's address, None for the first usable one. ip_range: automatic addresses come from
+    here, None for all of the subnet. reserved: (name, address) pairs never given out (aux_addresses).
+    """
+
+    network: Network_
+    gateway: Address_ | None = None
+    ip_range: Network_ | None = None
+    reserved: tuple[tuple[str, Address_], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that everything lies inside the subnet and that there is room for one endpoint."""
+        net = self.network
+        if net.num_addresses < 4:
+            raise InvalidIntent(f"subnet {net} has no room for a gateway and an endpoint", fix="use a wider prefix")
+        parts = [("gateway", self.gateway), *((f"aux address {name!r}", address) for name, address in self.reserved)]
+        for what, address in parts:
+            if address is not None and address not in net:
+                raise InvalidIntent(f"{what} {address} is outside its subnet {net}", fix="choose one inside it")
+        if self.gateway is not None and self.gateway in (net.network_address, net.broadcast_address):
+            raise InvalidIntent(f"gateway {self.gateway} is the first or last address of {net}", fix="choose another")
+        if self.ip_range is not None and not (
+            self.ip_range.version == net.version
+            and int(net.network_address) <= int(self.ip_range.network_address)
+            and int(self.ip_range.broadcast_address) <= int(net.broadcast_address)
+        ):
+            raise InvalidIntent(f"ip_range {self.ip_range} is outside its subnet {net}", fix="choose one inside it")
+
+    @property
+    def gateway_interface(self) -> Interface_:
+        """The bridge's address with the prefix length of the subnet."""
+        from ipaddress import ip_interface
+
+        return ip_interface(f"{self.gateway or self.network.network_address + 1}/{self.network.prefixlen}")
+
+    def usable(self, address: Address_) -> bool:
+        """Tell whether an endpoint may have it: inside, and not network, broadcast, gateway or reserved."""
+        net = self.network
+        if address not in net or address == net.network_address:
+            return False
+        if net.version == 4 and address == net.broadcast_address:
+            return False
+        return address != self.gateway_interface.ip and all(address != taken for _, taken in self.reserved)
+
+    def pool(self) -> tuple[int, int]:
+        """First and last address to try when one is given out, as integers, both included."""
+        room = self.ip_range or self.network
+        return int(room.network_address), int(room.broadcast_address)
+
+
+class Network(Value):
+    """What a user asks of a network.
+
+    bridge: its interface on the host, named after the network when empty. internal: no way in or out.
+    icc: endpoints may talk to one another. masquerade: leave with the host's address. mtu: bytes, 0 for that of
+    the uplink. project: the topology that made it, empty when a person did. ephemeral: goes with its last
+    endpoint (the default network). labels: (key, value) pairs.
+    """
+
+    name: str
+    subnets: tuple[Subnet, ...] = ()
+    bridge: str = ""
+    internal: bool = False
+    icc: bool = True
+    masquerade: bool = True
+    mtu: int = 0
+    project: str = ""
+    ephemeral: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
+        check_name("network", self.name)
+        if self.bridge:
+            check_ifname(self.bridge)
+        versions = [subnet.network.version for subnet in self.subnets]
+        if len(versions) != len(set(versions)):
+            raise InvalidIntent(
+                f"network {self.name!r} has two subnets of one family", fix="give one IPv4 and one IPv6 subnet at most"
+            )
+        least = 1280 if 6 in versions else 68
+        if self.mtu and not least <= self.mtu <= 65535:
+            raise InvalidIntent(f"network {self.name!r} has an MTU of {self.mtu}", fix=f"use {least} to 65535")
+
+    @property
+    def ifname(self) -> str:
+        """The bridge's name on the host."""
+        return self.bridge or bridge_ifname(self.name)
+
+    def subnet(self, version: int) -> Subnet | None:
+        """Return the subnet of that IP version, None without one."""
+        for one in self.subnets:
+            if one.network.version == version:
+                return one
+        return None
+
+    def __iter__(self) -> Iterator[Subnet]:
+        """Iterate over the subnets."""
+        return iter(self.subnets)

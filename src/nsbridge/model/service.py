@@ -1,0 +1,102 @@
+"""A service: a namespace of our own, with or without a command in it, and what a topology file asks of it."""
+
+from __future__ import annotations
+
+from nsbridge.errors import InvalidIntent
+from nsbridge.model.names import check_name
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nsbridge.model.endpoint import PublishedPort
+    from nsbridge.model.network import Network
+    from nsbridge.state.things import Address_
+
+
+class Attachment(Value):
+    """A service's wish for one network; what is None is chosen when it is attached."""
+
+    network: str
+    ipv4: Address_ | None = None
+    ipv6: Address_ | None = None
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+class Service(Value):
+    """What a user asks of a service.
+
+    command: argv, empty for a namespace without a process. environment: (name, value) pairs on top of the
+    caller's. user: ``name``, ``uid``, either with ``:group``. attachments: the first holds the default route and
+    the published ports. mode: ``""`` for the networks above, ``host``, ``none``, or ``service:NAME`` to share a
+    namespace. after: services that are started first. foreground: goes with the command that started it.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    working_dir: str = ""
+    user: str = ""
+    hostname: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    mode: str = ""
+    after: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    project: str = ""
+    foreground: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the names, and that ports have a network to be published on."""
+        check_name("service", self.name)
+        if self.hostname:
+            check_name("host", self.hostname, longest=64)
+        if self.ports and not self.attachments:
+            raise InvalidIntent(
+                f"service {self.name!r} publishes ports but is on no network", fix="give it a network or drop its ports"
+            )
+
+    @property
+    def netns(self) -> str:
+        """The path of its namespace; the host's (empty) with ``mode: host``."""
+        if self.mode == "host":
+            return ""
+        owner = self.mode.removeprefix("service:") if self.mode.startswith("service:") else self.name
+        return f"/run/netns/{owner}"
+
+
+class Topology(Value):
+    """One topology file: a project's networks and services.
+
+    external: names of networks that must exist already. warnings: what the reader wants a person to know.
+    """
+
+    project: str
+    networks: tuple[Network, ...] = ()
+    services: tuple[Service, ...] = ()
+    external: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def started_order(self) -> tuple[Service, ...]:
+        """Return the services, each after those it depends on; InvalidIntent names a cycle."""
+        by_name = {service.name: service for service in self.services}
+        done: dict[str, Service] = {}
+
+        def visit(name: str, trail: tuple[str, ...]) -> None:
+            if name in done:
+                return
+            if name in trail:
+                raise InvalidIntent(
+                    f"services depend on one another in a circle: {' -> '.join((*trail, name))}",
+                    fix="remove one of these depends_on",
+                )
+            service = by_name[name]
+            shared = (service.mode.removeprefix("service:"),) if service.mode.startswith("service:") else ()
+            for earlier in (*service.after, *shared):
+                if earlier in by_name:
+                    visit(earlier, (*trail, name))
+            done[name] = service
+
+        for name in by_name:
+            visit(name, ())
+        return tuple(done.values())

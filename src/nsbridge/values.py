@@ -1,0 +1,151 @@
+"""Frozen values without the cost of importing ``dataclasses``.
+
+Everything nsbridge decides with is a `Value`: declared like a dataclass, immutable, compared and hashed by
+its fields. The standard decorator would do, but importing it costs 18 to 28 ms, three times a bare
+interpreter, and every hot verb pays it (docs/adr/0002). This metaclass costs nothing to import, and type
+checkers understand it through PEP 681.
+
+    class Address(Value):
+        netns: str
+        link: str
+        why: str = field(default="", compare=False)
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self, TypeVar, dataclass_transform
+
+    T = TypeVar("T")
+else:
+
+    def dataclass_transform(**_: object) -> object:
+        """Stand in for `typing.dataclass_transform`, which only type checkers read (PEP 681)."""
+        return lambda thing: thing
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "<no default>"
+
+
+MISSING = _Missing()
+
+
+class _Field:
+    __slots__ = ("compare", "default")
+
+    def __init__(self, default: Any, compare: bool) -> None:
+        self.default = default
+        self.compare = compare
+
+
+def field(*, default: Any = MISSING, compare: bool = True) -> Any:
+    """Declare a field that has a default, or that equality and hash leave out (``compare=False``)."""
+    return _Field(default, compare)
+
+
+@dataclass_transform(kw_only_default=False, frozen_default=True, eq_default=True, field_specifiers=(field,))
+class ValueType(type):
+    """The metaclass: turns annotations into slots and remembers defaults."""
+
+    _fields: tuple[str, ...]
+    _compared: tuple[str, ...]
+    _defaults: dict[str, Any]
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> ValueType:
+        """Build the class: one slot a field, inherited fields first."""
+        fields: list[str] = []
+        compared: list[str] = []
+        defaults: dict[str, Any] = {}
+        for base in bases:
+            fields += getattr(base, "_fields", ())
+            compared += getattr(base, "_compared", ())
+            defaults |= getattr(base, "_defaults", {})
+        own = [key for key, kind in space.get("__annotations__", {}).items() if not str(kind).startswith("ClassVar")]
+        for key in own:
+            default = space.pop(key, MISSING)
+            compare = True
+            if isinstance(default, _Field):
+                default, compare = default.default, default.compare
+            if default is not MISSING:
+                defaults[key] = default
+            fields.append(key)
+            if compare:
+                compared.append(key)
+        space["__slots__"] = tuple(own)
+        space["__match_args__"] = tuple(fields)
+        space |= {"_fields": tuple(fields), "_compared": tuple(compared), "_defaults": defaults}
+        cls = super().__new__(mcs, name, bases, space)
+        REGISTRY[name] = cls
+        return cls
+
+
+REGISTRY: dict[str, Any] = {}
+"""Every value type by its name, for the codec."""
+
+
+class Value(metaclass=ValueType):
+    """Base of every frozen value; subclasses only list their fields."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take fields by position or name, as a dataclass would; TypeError names what is off."""
+        cls = type(self)
+        names = cls._fields
+        if len(args) > len(names):
+            raise TypeError(f"{cls.__name__} takes {len(names)} fields, got {len(args)}")
+        put = object.__setattr__
+        for name, value in zip(names, args, strict=False):
+            put(self, name, value)
+        for name in names[len(args) :]:
+            if name in kwargs:
+                put(self, name, kwargs.pop(name))
+            elif name in cls._defaults:
+                put(self, name, cls._defaults[name])
+            else:
+                raise TypeError(f"{cls.__name__} misses its field {name!r}")
+        if kwargs:
+            raise TypeError(f"{cls.__name__} has no field {', '.join(map(repr, kwargs))}")
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Check the fields; subclasses raise `InvalidIntent` here."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: values are frozen."""
+        raise AttributeError(f"{type(self).__name__} is frozen: use replace(value, {name}=...)")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def _key(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in type(self)._compared])
+
+    def __eq__(self, other: object) -> bool:
+        """Equal when of one type with equal compared fields."""
+        return type(self) is type(other) and self._key() == other._key()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        """Hash of the type and the compared fields."""
+        return hash((type(self).__name__, self._key()))
+
+    def __repr__(self) -> str:
+        """Show as the call that would make this value, defaults left out."""
+        cls = type(self)
+        shown = [
+            f"{name}={getattr(self, name)!r}"
+            for name in cls._fields
+            if name not in cls._defaults or getattr(self, name) != cls._defaults[name]
+        ]
+        return f"{cls.__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by fields."""
+        return type(self), tuple(getattr(self, name) for name in type(self)._fields)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        cls = type(self)
+        return cls(**({name: getattr(self, name) for name in cls._fields} | changes))
