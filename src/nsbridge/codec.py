@@ -91,7 +91,7 @@ class _Context:
     parse_float = float
     parse_int = int
     parse_constant = staticmethod({"NaN": 0.0, "Infinity": 0.0, "-Infinity": 0.0}.__getitem__)
-    memo: dict[str, str] = {}  # noqa: RUF012 (the C scanner wants the attribute, and clears it itself)
+    memo: dict[str, str] = {}
 
 
 if _make_scanner is not None:

@@ -69,7 +69,7 @@ class Network(Value):
     """What a user asks of a network.
 
     bridge: its interface on the host, named after the network when empty. internal: no way in or out.
-    icc: endpoints may talk to one another. masquerade: leave with the host's address. mtu: bytes, 0 for that of
+    ipv6: wants an IPv6 subnet, chosen for it when `subnets` has none. icc: endpoints may talk to one another. masquerade: leave with the host's address. mtu: bytes, 0 for that of
     the uplink. project: the topology that made it, empty when a person did. ephemeral: goes with its last
     endpoint (the default network). labels: (key, value) pairs.
     """
@@ -78,6 +78,7 @@ class Network(Value):
     subnets: tuple[Subnet, ...] = ()
     bridge: str = ""
     internal: bool = False
+    ipv6: bool = False
     icc: bool = True
     masquerade: bool = True
     mtu: int = 0
