@@ -262,7 +262,7 @@ def detach_entries(host: Host, endpoint: Endpoint) -> tuple[tuple[Thing, ...], l
 
 
 def disconnect(host: Host, network: str, name: str) -> Endpoint:
-    """Take an endpoint away; return what it was. NotFound without it. Its namespace stays, unless it is gone already."""
+    """Take an endpoint away; return what it was. NotFound without it. Its namespace stays."""
     with host.store.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
         if endpoint.service and endpoint.gateway and endpoint.ports:

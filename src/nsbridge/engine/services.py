@@ -19,7 +19,7 @@ from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Entry
