@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import Address_, ForeignAccept, Network_, Thing
+    from nsbridge.state.things import ForeignAccept, Network_, Thing
 
 
 class HostFacts(Value):
