@@ -57,7 +57,7 @@ def check_free(network: Network, taken: Iterable[tuple[Network_, str]]) -> None:
     taken = tuple(taken)
     for subnet in network.subnets:
         for net, whose in taken:
-            if net.prefixlen and net.version == subnet.network.version and net.overlaps(subnet.network):  # type: ignore[arg-type]
+            if net.prefixlen and net.version == subnet.network.version and net.overlaps(subnet.network):
                 raise Taken(
                     f"subnet {subnet.network} of network {network.name!r} overlaps {net}, which is {whose}",
                     fix="choose another subnet",

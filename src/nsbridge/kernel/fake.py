@@ -5,7 +5,7 @@ from __future__ import annotations
 from nsbridge.kernel.interface import HostFacts
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.simulate import simulate
-from nsbridge.state.things import Sysctl
+from nsbridge.state.things import Netns, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class FakeKernel:
-    """A kernel that is a value. `listening` holds (proto, port) pairs that host processes hold."""
+    """A kernel that is a value.
+
+    listening: (proto, port) pairs that host processes hold. namespaces: paths of those somebody else made.
+    """
 
     def __init__(
         self,
@@ -27,10 +30,9 @@ class FakeKernel:
         listening: Iterable[tuple[str, int]] = (),
         namespaces: Iterable[str] = (),
     ) -> None:
-        self.state = state if state is not None else KernelState()
+        self.state = (state or KernelState()) | [Netns(path) for path in namespaces]
         self.known = facts if facts is not None else HostFacts(sysctls=(("net/ipv4/ip_forward", "0"),))
         self.listening = frozenset(listening)
-        self.foreign = frozenset(namespaces)
         self._indexes: dict[str, int] = {}
 
     def do(self, step: Step) -> None:
@@ -65,8 +67,7 @@ class FakeKernel:
 
     def netns_id(self, path: str) -> int:
         """Return a number for a namespace that exists, else 0."""
-        known = path in self.foreign or self.state.find(("netns", path)) is not None
-        return 1 + sum(map(ord, path)) if known else 0
+        return 0 if self.state.find(("netns", path)) is None else 1 + sum(map(ord, path))
 
     def host_id(self) -> str:
         """Name it ``fake``."""

@@ -52,33 +52,40 @@ def phase(thing: Thing) -> int:
     return BRIDGE
 
 
-def implied(thing: Thing, gone: KernelState) -> bool:
-    """Tell whether the kernel removes `thing` by itself when all of `gone` is removed."""
-    kind = type(thing)
-    if kind is Element:
-        return gone.find(("table", *thing.table)) is not None  # type: ignore[union-attr]
-    if kind is Table or kind is ForeignAccept or kind is Netns:
-        return False
-    netns = thing.netns  # type: ignore[union-attr]
-    if netns != HOST and gone.find(("netns", netns)) is not None:
-        return True
-    if kind is Link:
-        return netns != HOST
-    if kind is Sysctl:
-        return not thing.was and any(  # type: ignore[union-attr]
-            link.netns == netns and f"/{link.name}/" in thing.key  # type: ignore[union-attr]
-            for link in gone.of(Link)
-        )
-    return gone.find(("link", netns, thing.link)) is not None  # type: ignore[union-attr]
+class Removal:
+    """What the kernel takes along by itself when all of `things` are removed."""
+
+    def __init__(self, things: Iterable[Thing]) -> None:
+        self._gone = {thing.identity for thing in things}
+        self._peers = {("link", t.peer_netns, t.peer_name) for t in things if isinstance(t, Link) and t.peer_name}
+
+    def takes(self, thing: Thing) -> bool:
+        """Tell whether `thing` goes with one of them, without a step of its own."""
+        gone = self._gone
+        if isinstance(thing, Element):
+            return ("table", *thing.table) in gone
+        if isinstance(thing, Table | ForeignAccept | Netns):
+            return False
+        if thing.netns != HOST and ("netns", thing.netns) in gone:
+            return True
+        if isinstance(thing, Link):
+            return thing.identity in self._peers
+        if isinstance(thing, Sysctl):
+            # net/ipv4/conf/LINK/… dies with its link; what is to be given back is nobody's but ours to give.
+            return not thing.was and self._link_gone(thing.netns, thing.key.split("/")[-2])
+        return self._link_gone(thing.netns, thing.link)
+
+    def _link_gone(self, netns: str, name: str) -> bool:
+        return ("link", netns, name) in self._gone or ("link", netns, name) in self._peers
 
 
 def _inside_order(thing: Thing) -> int:
     """Settings before the link goes up, then the link, its addresses, its routes."""
-    return {Sysctl: 0, Link: 1, Address: 2, Route: 3}[type(thing)]  # type: ignore[index]
+    return {Sysctl: 0, Link: 1, Address: 2, Route: 3}[type(thing)]
 
 
 def _bridge_order(thing: Thing) -> int:
-    return {Link: 0, Address: 1, Route: 2, Sysctl: 3}[type(thing)]  # type: ignore[index]
+    return {Link: 0, Address: 1, Route: 2, Sysctl: 3}[type(thing)]
 
 
 def adding(things: Iterable[Thing]) -> tuple[Step, ...]:
@@ -118,8 +125,17 @@ def removing(things: Iterable[Thing]) -> tuple[Step, ...]:
 def diff(before: KernelState, after: KernelState) -> Plan:
     """Return the plan that turns `before` into `after`: what goes, what changes, what comes."""
     gone = [thing for thing in before if after.find(thing.identity) is None]
-    new = [thing for thing in after if before.find(thing.identity) is None]
-    changed = [(old, thing) for thing in after if (old := before.find(thing.identity)) is not None and old != thing]
+    while True:
+        # What stands on something that goes can't be changed in place: it goes too, and comes again.
+        removal = Removal(gone)
+        names = {thing.identity for thing in gone}
+        along = [thing for thing in before if thing.identity not in names and removal.takes(thing)]
+        if not along:
+            break
+        gone += along
+    kept = before - gone
+    new = [thing for thing in after if kept.find(thing.identity) is None]
+    changed = [(old, thing) for thing in after if (old := kept.find(thing.identity)) is not None and old != thing]
     changed.sort(key=lambda pair: phase(pair[1]))
     changes = [Step("change", (thing,), (old,), why=WORDS[phase(thing)]) for old, thing in changed]
     return Plan((*removing(gone), *changes, *adding(new)))

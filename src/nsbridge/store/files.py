@@ -103,14 +103,15 @@ def names(path: str, suffix: str = "") -> list[str]:
 
 def remove_tree(path: str) -> None:
     """Remove a folder and all in it; nothing to do without one."""
-    for name in names(path):
+    if not os.path.isdir(path):
+        return
+    for name in os.listdir(path):
         inner = f"{path}/{name}"
         if os.path.isdir(inner) and not os.path.islink(inner):
             remove_tree(inner)
         else:
             remove(inner)
-    if os.path.isdir(path):
-        os.rmdir(path)
+    os.rmdir(path)
 
 
 class Lock:
