@@ -1,4 +1,4 @@
-"""nf_tables messages read back as rules, tables and elements: the other direction of `nftencode`.
+"""nf_tables messages read back as sets, chains and rules: the other direction of `nftencode`.
 
 A rule's expressions are walked in order while the registers remember which field was loaded into them; each
 comparison, lookup or translation then becomes one value. What our vocabulary has no word for becomes `Opaque`
@@ -7,15 +7,12 @@ with the kernel's name for it, so a strange rule in our table is a difference an
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
-
 from nsbridge.firewall.ruleset import (
     Accept,
     Chain,
     Counter,
     Dnat,
     Drop,
-    Element,
     Goto,
     InSet,
     Jump,
@@ -29,12 +26,11 @@ from nsbridge.firewall.ruleset import (
 )
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import as_be32, as_text, attribute_list, attributes
-from nsbridge.kernel.nftencode import Layout, interval, pack_elements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
     from nsbridge.firewall.ruleset import Expression
 
@@ -61,7 +57,7 @@ def comment(data: bytes, tag: int = 0) -> str:
     return ""
 
 
-# ------------------------------------------------------------------ sets and elements
+# ------------------------------------------------------------------ sets
 
 
 def set_of(body: bytes) -> Set:
@@ -87,134 +83,6 @@ def _types(code: int) -> tuple[str, ...]:
         kinds.append(nf.TYPE_OF_CODE.get(code & 63, f"type {code & 63}"))
         code >>= 6
     return tuple(reversed(kinds))
-
-
-def split(kinds: Sequence[str], raw: bytes) -> tuple[Any, ...]:
-    """The values of a key or datum."""
-    found = []
-    offset = 0
-    for kind in kinds:
-        found.append(nf.unpack_value(kind, raw[offset : offset + nf.LENGTH[kind]]))
-        offset += 4 * nf.words(kind)
-    return tuple(found)
-
-
-def elements(table: tuple[str, str], one: Set, bodies: Sequence[bytes]) -> list[Element]:
-    """The elements of a set in the kernel's order, of an interval set in that of addresses."""
-    lists = [attributes(body, 4).get(3, b"") for body in bodies]
-    if not one.interval:
-        return [element for items in lists for element in _plain(table, one, items)]
-    found = [attributes(data) for items in lists for _, data in attribute_list(items)]
-    if len(one.key) > 1:
-        return [_box(table, one, item) for item in found]
-    return _lines(table, one, found)
-
-
-def _plain(table: tuple[str, str], one: Set, items: bytes) -> list[Element]:
-    """Read elements that all have our layout at one stroke, others one by one."""
-    layout = Layout(one, data=True)
-    size = layout.struct.size
-    count = len(one.key)
-    if len(items) % size == 0:
-        revive = [_revive(kind) for kind in (*one.key, *one.data)]
-        found = []
-        for fields in layout.struct.iter_unpack(items):
-            values = list(fields[1:])
-            if fields[0] != layout.head or (layout.middle and values.pop(count) != layout.middle):
-                break
-            values = [value if form is None else form(value) for form, value in zip(revive, values, strict=True)]
-            found.append(Element(table, one.name, tuple(values[:count]), tuple(values[count:])))
-        else:
-            return found
-    return [_single(table, one, attributes(data)) for _, data in attribute_list(items)]
-
-
-def _revive(kind: str) -> Callable[[Any], Any] | None:
-    """What makes a value of what `Layout.struct` unpacks, None when it is one already."""
-    if kind == "inet_service":
-        return None
-    if kind == "ipv4_addr":
-        return IPv4Address
-    if kind == "ipv6_addr":
-        return IPv6Address
-    met: dict[bytes, Any] = {}
-
-    def revive(raw: bytes) -> Any:
-        if raw not in met:
-            met[raw] = nf.unpack_value(kind, raw)
-        return met[raw]
-
-    return revive
-
-
-def _single(table: tuple[str, str], one: Set, item: Attributes) -> Element:
-    return Element(table, one.name, split(one.key, value(item, 1)), split(one.data, value(item, 2)))
-
-
-def value(item: Attributes, kind: int) -> bytes:
-    """The raw value in a key or data attribute, empty without one."""
-    return attributes(item.get(kind, b"")).get(1, b"")
-
-
-def _box(table: tuple[str, str], one: Set, item: Attributes) -> Element:
-    """An element of a concatenated interval set: a range in every field."""
-    first, last = value(item, 1), value(item, 10) or value(item, 1)
-    key = []
-    offset = 0
-    for kind in one.key:
-        end = offset + nf.LENGTH[kind]
-        key.append(span(kind, first[offset:end], last[offset:end]))
-        offset += 4 * nf.words(kind)
-    return Element(table, one.name, tuple(key), split(one.data, value(item, 2)))
-
-
-def _lines(table: tuple[str, str], one: Set, items: Sequence[Attributes]) -> list[Element]:
-    """Elements of a plain interval set: each start with the end that follows, none when it is open."""
-    kind = one.key[0]
-    size = nf.LENGTH[kind]
-    marks = sorted(
-        ((value(item, 1), not as_be32(item.get(3, _NO_BYTES)) & nf.ELEMENT_END, item) for item in items),
-        key=lambda mark: mark[:2],
-    )
-    found: list[Element] = []
-    for position, (raw, starts, item) in enumerate(marks):
-        if not starts:
-            continue
-        last = b"\xff" * size
-        if position + 1 < len(marks):
-            last = (int.from_bytes(marks[position + 1][0], "big") - 1).to_bytes(size, "big")
-        found.append(Element(table, one.name, (span(kind, raw, last),), split(one.data, value(item, 2))))
-    return found
-
-
-def probed(one: Set, element: Element, replies: Sequence[bytes | None]) -> Element | None:
-    """The element the kernel has under the key asked for by `nftencode.probes`, None when it has another or none."""
-    if replies[0] is None:
-        return None
-    if not one.interval or len(one.key) > 1:
-        found = elements(element.table, one, [replies[0]])
-        # A set of ranges answers with the range that holds the key, which may be a wider one.
-        if len(found) != 1 or pack_elements(one, found, data=False) != pack_elements(one, [element], data=False):
-            return None
-        return found[0]
-    items = [attributes(attribute_list(attributes(reply, 4)[3])[0][1]) if reply else {} for reply in replies]
-    first, last, *behind = [value(item, 1) for item in items]
-    if first != interval(one.key[0], element.key[0])[0] or last != first or first in behind:
-        return None
-    return element.replace(data=split(one.data, value(items[0], 2)))
-
-
-def span(kind: str, first: bytes, last: bytes) -> Any:
-    """A range of addresses as a network, of anything else as its value; text for one that is neither."""
-    low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
-    bits = 8 * nf.LENGTH[kind]
-    if kind in ("ipv4_addr", "ipv6_addr"):
-        width = (low ^ high).bit_length()
-        if low & (1 << width) - 1 == 0 and high == low | (1 << width) - 1:
-            return nf.network(kind, first, bits - width)
-    elif low == high:
-        return nf.unpack_value(kind, first)
-    return f"{nf.unpack_value(kind, first)}-{nf.unpack_value(kind, last)}"
 
 
 # ------------------------------------------------------------------ chains and rules
@@ -289,7 +157,7 @@ class _Reader:
             self.found.append(one)
 
     def load(self, name: str, item: Attributes) -> bool:
-        """meta, payload, ct, fib into a register."""
+        """Load a field, by meta, payload, ct or fib, into a register."""
         if 1 not in item:
             return name == "meta" and self.set_mark(item)
         last = 3 if name in ("meta", "ct") else 4
@@ -305,7 +173,7 @@ class _Reader:
         return True
 
     def set_mark(self, item: Attributes) -> bool:
-        """meta mark set, of the mark with some bits on."""
+        """Set the mark, to that the mark with some bits on."""
         loaded = self.registers.get(_number(item[3])) if 3 in item else None
         if as_be32(item[2]) != 3 or self.mask is None or loaded is None or loaded[0] != "mark":
             return False
@@ -324,7 +192,7 @@ class _Reader:
         return _number(item[1]) in self.registers
 
     def compare(self, item: Attributes) -> bool:
-        """cmp: a field, maybe masked, equals or doesn't equal a constant."""
+        """Compare (cmp): a field, maybe masked, equals or doesn't equal a constant."""
         operation = as_be32(item[2])
         loaded = self.registers.get(_number(item[1]))
         if loaded is None or operation > 1:
@@ -341,7 +209,7 @@ class _Reader:
         return True
 
     def look_up(self, item: Attributes) -> bool:
-        """lookup: in a set, or in a map for the nat that follows."""
+        """Look up (lookup) in a set, or in a map for the nat that follows."""
         one = self.sets.get(as_text(item[1]))
         fields = self.concatenation(_number(item[2]), one) if one is not None and known(one) else None
         if one is None or fields is None:
@@ -365,7 +233,7 @@ class _Reader:
         return tuple(fields)
 
     def translate(self, item: Attributes) -> bool:
-        """nat: to what the lookup before it found."""
+        """Translate (nat) to what the lookup before it found."""
         name = {nf.FAMILIES["ip"]: "ip", nf.FAMILIES["ip6"]: "ip6"}.get(as_be32(item[2]))
         lookup, self.lookup = self.lookup, None
         if lookup is None or name is None or as_be32(item[1]) != 1 or 5 not in item:
@@ -390,18 +258,23 @@ class _Reader:
             chain = as_text(verdict[2])
             self.emit(Jump(chain) if code == nf.JUMP else Goto(chain))
             return True
-        plain = {nf.ACCEPT: Accept, nf.DROP: Drop, nf.RETURN: Return}.get(code)
-        if plain is None:
+        plain: dict[int, Expression] = {nf.ACCEPT: Accept(), nf.DROP: Drop(), nf.RETURN: Return()}
+        if code not in plain:
             return False
-        self.emit(plain())
+        self.emit(plain[code])
         return True
 
     def plain(self, one: Expression, item: Attributes, allowed: Sequence[int]) -> bool:
-        """counter and masq, when they carry nothing special."""
+        """Take counter and masq, when they carry nothing special."""
         if any(kind not in allowed for kind in item):
             return False
         self.emit(one)
         return True
+
+
+def value(item: Attributes, kind: int) -> bytes:
+    """The raw bytes in a data attribute, empty without one."""
+    return attributes(item.get(kind, b"")).get(1, b"")
 
 
 def _number(raw: bytes) -> int:

@@ -4,18 +4,11 @@ A rule is a list of small expressions that load fields into registers, compare t
 are the ones nft(8) makes of the same text, one for one, so that it prints them back as they were meant: its
 hidden test of the protocol before an IPv4 or IPv6 field of an inet table, prefixes as shorter loads, and the
 user data by which it knows comments and the byte order of a set's keys.
-
-Elements of one set share a layout, so thousands are packed with one compiled `Struct`, column by column,
-into messages of at most 64 KB (a list of elements is one attribute, whose length has 16 bits).
 """
 
 from __future__ import annotations
 
 import errno
-from _struct import Struct
-from _struct import error as StructError
-from ipaddress import IPv4Address, IPv6Address
-from itertools import repeat
 
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import (
@@ -36,15 +29,14 @@ from nsbridge.kernel.netlink import APPEND, CREATE, EXCL, attr, be32, message, n
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from nsbridge.firewall.ruleset import Chain, Element, Expression, Rule, Set, Table
+    from nsbridge.firewall.ruleset import Chain, Expression, Rule, Set, Table
 
 COMMENT = 127
 """Bytes of a comment; nft(8) refuses to read back more (NFTNL_UDATA_COMMENT_MAXLEN with its NUL)."""
 
-_ROOM = 60_000
 _EQ, _NEQ = 0, 1
 
 
@@ -91,14 +83,24 @@ def add_chains(table: Table) -> list[bytes]:
     ]
 
 
-def remove_chains(table: Table, chains: Sequence[str], sets: Sequence[str]) -> list[bytes]:
-    """All rules of the table, then these chains and sets."""
+def replace_table(there: Table, table: Table) -> list[bytes]:
+    """Write all chains of a table anew; sets that are as they should be stay, with their elements."""
     head = header(table.family) + text(1, table.name)
+    sets = {one.name: one for one in there.sets}
+    new = [one for one in table.sets if sets.get(one.name) != one]
+    kept = {one.name for one in table.sets} - {one.name for one in new}
     return [
         message(nf.DELRULE, 0, head),
-        *(message(nf.DELCHAIN, 0, head + text(3, name)) for name in chains),
-        *(message(nf.DELSET, 0, head + text(2, name)) for name in sets),
+        *[message(nf.DELCHAIN, 0, head + text(3, chain.name)) for chain in there.chains],
+        *[message(nf.DELSET, 0, head + text(2, name)) for name in sets if name not in kept],
+        *add_sets(table, new),
+        *add_chains(table),
     ]
+
+
+def wake_table(table: Table) -> bytes:
+    """Take the dormant flag off a table."""
+    return message(nf.NEWTABLE, 0, header(table.family) + text(1, table.name) + be32(2, 0))
 
 
 def add_rule(family: str, table: str, chain: str, rule: Rule, flags: int) -> bytes:
@@ -120,9 +122,9 @@ def _set(table: Table, one: Set, number: int) -> bytes:
     if one.interval:
         flags |= nf.SET_INTERVAL | (nf.SET_CONCAT if len(one.key) > 1 else 0)
     body = text(1, table.name) + text(2, one.name) + be32(3, flags)
-    body += be32(4, type_code(one.key)) + be32(5, type_length(one.key))
+    body += be32(4, nf.type_code(one.key)) + be32(5, nf.type_length(one.key))
     if one.data:
-        body += be32(6, type_code(one.data)) + be32(7, type_length(one.data))
+        body += be32(6, nf.type_code(one.data)) + be32(7, nf.type_length(one.data))
     if one.interval and len(one.key) > 1:
         # The lengths make it a pipapo set. A hash of concatenated keys takes none: EINVAL.
         fields = b"".join([nested(1, be32(1, nf.LENGTH[kind])) for kind in one.key])
@@ -130,19 +132,6 @@ def _set(table: Table, one: Set, number: int) -> bytes:
     body += be32(10, number)
     orders = _order(0, one.key) + (_order(1, one.data) if one.data else b"")
     return message(nf.NEWSET, CREATE | EXCL, header(table.family) + body + attr(13, orders + _comment(7, one.why)))
-
-
-def type_code(kinds: Sequence[str]) -> int:
-    """The number of a type, six bits a field."""
-    code = 0
-    for kind in kinds:
-        code = code << 6 | nf.TYPES[kind][0]
-    return code
-
-
-def type_length(kinds: Sequence[str]) -> int:
-    """Bytes of a key; in a concatenation every field is padded to four."""
-    return nf.LENGTH[kinds[0]] if len(kinds) == 1 else sum([4 * nf.words(kind) for kind in kinds])
 
 
 def _order(tag: int, kinds: Sequence[str]) -> bytes:
@@ -299,140 +288,3 @@ _WRITERS: dict[type, Callable[[Any], list[bytes]]] = {
     Goto: lambda one: _verdict(nf.GOTO, one.chain),
     Jump: lambda one: _verdict(nf.JUMP, one.chain),
 }
-
-
-# ------------------------------------------------------------------ elements
-
-_FORMATS = {
-    "ifname": "16s",
-    "ipv4_addr": "I",
-    "ipv6_addr": "16s",
-    "inet_proto": "s3x",
-    "inet_service": "H2x",
-    "nf_proto": "s3x",
-}
-
-_SHORT = Struct("=HH").pack
-
-
-def _column(kind: str, values: Sequence[Any]) -> Sequence[Any]:
-    """Values of one field as `Struct` takes them. Each step runs over all of them in C where it can."""
-    if kind == "inet_service":
-        return values
-    if kind in ("ipv4_addr", "ipv6_addr"):
-        wanted = IPv4Address if kind == "ipv4_addr" else IPv6Address
-        if any(kind is not wanted for kind in set(map(type, values))):
-            raise ValueError(f"not every value is an {wanted.__name__}")
-        return list(map(int, values)) if kind == "ipv4_addr" else [value.packed for value in values]
-    known = {value: nf.pack_value(kind, value) for value in set(values)}
-    return [known[value] for value in values]
-
-
-class Layout:
-    """How an element of a set without intervals lies in a message: constant headers around the values.
-
-    struct packs (head, key values…) or (head, key values…, middle, data values…); size is its bytes.
-    """
-
-    __slots__ = ("head", "middle", "struct")
-
-    def __init__(self, one: Set, *, data: bool) -> None:
-        key_pad, data_pad = (sum([4 * nf.words(kind) for kind in kinds]) for kinds in (one.key, one.data))
-        with_data = bool(data and one.data)
-        total = 4 + 8 + key_pad + (8 + data_pad if with_data else 0)
-        length = type_length(one.key)
-        self.head = _SHORT(total, 1) + _SHORT(8 + key_pad, 1) + _SHORT(4 + length, 1)
-        form = ">12s" + "".join([_FORMATS[kind] for kind in one.key])
-        self.middle = b""
-        if with_data:
-            self.middle = _SHORT(8 + data_pad, 2) + _SHORT(4 + type_length(one.data), 1)
-            form += "8s" + "".join([_FORMATS[kind] for kind in one.data])
-        self.struct = Struct(form)
-
-    def pack(self, one: Set, elements: Sequence[Element]) -> Iterator[bytes]:
-        """Pack elements one after the other."""
-        columns: list[Any] = [repeat(self.head)]
-        keys = zip(*[element.key for element in elements], strict=True)
-        columns += [_column(kind, column) for kind, column in zip(one.key, keys, strict=True)]
-        if self.middle:
-            data = zip(*[element.data for element in elements], strict=True)
-            columns.append(repeat(self.middle))
-            columns += [_column(kind, column) for kind, column in zip(one.data, data, strict=True)]
-        return map(self.struct.pack, *columns)
-
-
-def pack_elements(one: Set, elements: Sequence[Element], *, data: bool) -> list[bytes]:
-    """Each element as items of an element list; KernelError (EINVAL) when one doesn't fit its set."""
-    try:
-        if not one.interval:
-            return list(Layout(one, data=data).pack(one, elements))
-        return [_interval(one, element, data) for element in elements]
-    except (ValueError, KeyError, AttributeError, TypeError, StructError) as err:
-        shown = elements[0] if len(elements) == 1 else None
-        raise KernelError(
-            f"an element of set {one.name!r} isn't of type {' . '.join(one.key)}: {err}",
-            errno=errno.EINVAL,
-            thing=shown,
-        ) from err
-
-
-def _interval(one: Set, element: Element, data: bool) -> bytes:
-    """A network as start and end: two elements, or one with two keys when fields are concatenated."""
-    bounds = [interval(kind, value) for kind, value in zip(one.key, element.key, strict=True)]
-    value = b""
-    if data and one.data:
-        value = nested(2, attr(1, concatenated(one.data, element.data)))
-    if len(one.key) > 1:
-        first = b"".join([_padded(low) for low, _ in bounds])
-        last = b"".join([_padded(high) for _, high in bounds])
-        return nested(1, nested(1, attr(1, first)), value, nested(10, attr(1, last)))
-    low, high = bounds[0]
-    start = nested(1, nested(1, attr(1, low)), value)
-    end = int.from_bytes(high, "big") + 1
-    if end >> 8 * len(high):
-        return start  # up to the last address there is: the interval stays open
-    return start + nested(1, be32(3, nf.ELEMENT_END), nested(1, attr(1, end.to_bytes(len(high), "big"))))
-
-
-def probes(one: Set, element: Element) -> list[bytes]:
-    """The list items to ask a set for one element by.
-
-    A plain interval set can't be asked for an end beside which another interval begins, so it is asked for
-    the first address, the last, and the one behind it (left out behind the last there is).
-    """
-    if not one.interval or len(one.key) > 1:
-        return pack_elements(one, [element], data=False)
-    low, high = interval(one.key[0], element.key[0])
-    end = int.from_bytes(high, "big") + 1
-    behind = [] if end >> 8 * len(high) else [end.to_bytes(len(high), "big")]
-    return [nested(1, nested(1, attr(1, raw))) for raw in (low, high, *behind)]
-
-
-def interval(kind: str, value: Any) -> tuple[bytes, bytes]:
-    """First and last value of a network, or twice the value itself."""
-    if hasattr(value, "prefixlen"):
-        return nf.pack_value(kind, value.network_address), nf.pack_value(kind, value.broadcast_address)
-    return (raw := nf.pack_value(kind, value)), raw
-
-
-def concatenated(kinds: Sequence[str], values: Sequence[Any]) -> bytes:
-    """Values as one key or one datum."""
-    raws = [nf.pack_value(kind, value) for kind, value in zip(kinds, values, strict=True)]
-    return raws[0] if len(raws) == 1 else b"".join(map(_padded, raws))
-
-
-def _padded(raw: bytes) -> bytes:
-    return raw + bytes(-len(raw) & 3)
-
-
-def element_messages(
-    kind: int, flags: int, table: tuple[str, str], one: Set, elements: Sequence[Element]
-) -> list[tuple[bytes, Sequence[Element]]]:
-    """Messages about elements of one set, each with the elements it is about."""
-    items = pack_elements(one, elements, data=kind == nf.NEWSETELEM)
-    head = header(table[0]) + text(1, table[1]) + text(2, one.name)
-    step = _ROOM // max(map(len, items), default=1)
-    return [
-        (message(kind, flags, head + nested(3, *items[first : first + step])), elements[first : first + step])
-        for first in range(0, len(items), step)
-    ]

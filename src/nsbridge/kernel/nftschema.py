@@ -14,6 +14,7 @@ from nsbridge.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 SUBSYSTEM = 10
@@ -91,6 +92,19 @@ FIELD_OF_LOAD = {(name, arguments): field for field, (name, arguments, _) in FIE
 def words(kind: str) -> int:
     """Registers (and, in a concatenation, four-byte words) a value of that type takes."""
     return LENGTH[kind] + 3 >> 2
+
+
+def type_code(kinds: Sequence[str]) -> int:
+    """The number of a type, six bits a field."""
+    code = 0
+    for kind in kinds:
+        code = code << 6 | TYPES[kind][0]
+    return code
+
+
+def type_length(kinds: Sequence[str]) -> int:
+    """Bytes of a key; in a concatenation every field is padded to four."""
+    return LENGTH[kinds[0]] if len(kinds) == 1 else sum([4 * words(kind) for kind in kinds])
 
 
 def family_of(field: str) -> str:
