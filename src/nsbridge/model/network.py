@@ -71,7 +71,8 @@ class Network(Value):
     bridge: its interface on the host, named after the network when empty. internal: no way in or out.
     icc: endpoints may talk to one another. masquerade: leave with the host's address. mtu: bytes, 0 for that of
     the uplink. project: the topology that made it, empty when a person did. ephemeral: goes with its last
-    endpoint (the default network). labels: (key, value) pairs.
+    endpoint (the default network). labels: (key, value) pairs. ipv6: without an IPv6 subnet, choose one (a ULA,
+    RFC 4193).
     """
 
     name: str
@@ -84,6 +85,7 @@ class Network(Value):
     project: str = ""
     ephemeral: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+    ipv6: bool = False
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
