@@ -125,7 +125,7 @@ def _subnets(host: Host, facts: HostFacts) -> Iterator[Finding]:
                     link not in ours
                     and net.version == subnet.network.version
                     and net.prefixlen >= subnet.network.prefixlen
-                    and net.overlaps(subnet.network)  # type: ignore[arg-type]
+                    and net.overlaps(subnet.network)
                 ):
                     yield Finding(
                         "error",
