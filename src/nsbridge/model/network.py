@@ -68,22 +68,24 @@ class Subnet(Value):
 class Network(Value):
     """What a user asks of a network.
 
-    bridge: its interface on the host, named after the network when empty. internal: no way in or out.
-    icc: endpoints may talk to one another. masquerade: leave with the host's address. mtu: bytes, 0 for that of
-    the uplink. project: the topology that made it, empty when a person did. ephemeral: goes with its last
-    endpoint (the default network). labels: (key, value) pairs.
+    bridge: its interface on the host, named after the network when empty. internal: no way in or out. ipv6: wants
+    an IPv6 subnet, chosen for it when `subnets` has none. icc: endpoints may talk to one another. masquerade:
+    leave with the host's address. mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
+    when a person did. ephemeral: goes with its last endpoint (the default network). labels: (key, value) pairs.
     """
 
     name: str
     subnets: tuple[Subnet, ...] = ()
     bridge: str = ""
     internal: bool = False
+    ipv6: bool = False
     icc: bool = True
     masquerade: bool = True
     mtu: int = 0
     project: str = ""
     ephemeral: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+    ipv6: bool = False
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
