@@ -140,6 +140,20 @@ class LinuxKernel:
         texts = ["0.0.0.0", "::"] if address is None else [str(address)]
         return any(_held(proto, text, port) for text in texts)
 
+    def free_port(self, proto: str) -> int:
+        """Return a port that nobody holds on any address now, as the kernel chooses them (ip_local_port_range)."""
+        kind, number = _SOCK_TYPES[proto]
+        sock = _socket.socket(_socket.AF_INET, kind, number)
+        try:
+            sock.bind(("0.0.0.0", 0))
+            return int(sock.getsockname()[1])
+        finally:
+            sock.close()
+
+    def setting(self, key: str) -> str:
+        """Return the value of a setting of the host, "" without one."""
+        return sysctl.read(key)
+
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
