@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -17,6 +18,7 @@ _YES = frozenset(("true", "yes", "on", "y"))
 _NO = frozenset(("false", "no", "off", "n"))
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _USER = re.compile(r"[^\s:]+(?::[^\s:]+)?")
+_SHORT_FORM = "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]"
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _SHORT = re.compile(r"(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?:(?P<host>[^:]*):)?(?P<target>[^:/]+)(?:/(?P<proto>.*))?")
 
@@ -130,6 +132,28 @@ def mac(value: Any) -> str:
     return low
 
 
+def only(*allowed: str, hint: str = "") -> Callable[[Any], str]:
+    """Return a parser for text of which we do only these."""
+
+    def parse(value: Any) -> str:
+        if (written := text(value)) not in allowed:
+            raise Wrong(f"is {written!r}", hint or f"only {' or '.join(allowed)} is supported")
+        return written
+
+    return parse
+
+
+def only_flag(wanted: bool, hint: str) -> Callable[[Any], bool]:
+    """Return a parser for a flag of which we do only one value."""
+
+    def parse(value: Any) -> bool:
+        if (found := flag(value)) is not wanted:
+            raise Wrong(f"is {str(found).lower()}", hint)
+        return found
+
+    return parse
+
+
 def user(value: Any) -> str:
     """``name``, ``uid``, either with ``:group``."""
     if not _USER.fullmatch(written := text(value)):
@@ -167,7 +191,7 @@ def _number(digits: str) -> int:
 
 def _span(written: str, whole: str) -> range:
     if not (found := _RANGE.fullmatch(written)):
-        raise Wrong(f"is no port: {whole!r}", "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]")
+        raise Wrong(f"is no port: {whole!r}", _SHORT_FORM)
     first, last = _number(found[1]), _number(found[2] or found[1])
     if last < first:
         raise Wrong(f"has a range that runs backwards: {written}", f"write {last}-{first}")
@@ -180,8 +204,9 @@ def short_ports(value: Any) -> tuple[PublishedPort, ...]:
         raise Wrong(f"is {kind_of(value)} where a port should be", 'write "8088:80", or a map with target')
     written = text(value).strip()
     if not (found := _SHORT.fullmatch(written)):
-        hint = "write an IPv6 address in brackets: [::1]:8088:80" if written.count(":") > 2 else ""
-        raise Wrong(f"is no port: {written!r}", hint or "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]")
+        ip, *rest = written.rsplit(":", 2)
+        hint = f"did you mean '[{ip}]:{':'.join(rest)}'?" if "::" in ip else _SHORT_FORM
+        raise Wrong(f"is no port: {written!r}", hint)
     ip, host = found["ip"], found["host"]
     if host is None:  # one colon: it is the host port that stands before it
         ip, host = None, ip

@@ -10,11 +10,12 @@ from nsbridge.files.attachments import Claims, attachments, published
 from nsbridge.files.faults import Path, Report
 from nsbridge.files.networks import Known, intent_fault, pairs
 from nsbridge.files.screen import did_you_mean
-from nsbridge.files.shape import DependencyShape, ServiceShape, TopologyShape
+from nsbridge.files.shape import ServiceShape, TopologyShape
 from nsbridge.model.names import DEFAULT_NETWORK, check_name
 from nsbridge.model.service import Attachment, Service
 
 _SHARED = "service:"
+_BROKEN = "?"
 _MODES = ["bridge", "host", "none", "service:NAME"]
 
 
@@ -90,7 +91,7 @@ class Translator:
             shape.user or "",
             attachments=places,
             ports=ports,
-            mode="" if mode == "bridge" else mode,
+            mode="" if mode in ("bridge", _BROKEN) else mode,
             after=after,
             labels=pairs(shape.labels),
             project=self.project,
@@ -106,8 +107,10 @@ class Translator:
         path: Path = ("services", key)
         if mode == "bridge":
             return (Attachment(DEFAULT_NETWORK, mac=shape.mac_address or ""),)
-        if not mode:
+        if not mode or (mode == _BROKEN and shape.networks):
             return attachments(path, key, shape, self.known, self.report, self.claims)
+        if mode == _BROKEN:
+            return ()
         if shape.networks:
             said = f"can't be given together with network_mode {mode!r}"
             self.report.fault((*path, "networks"), said, "keep one of the two", key=True)
@@ -117,7 +120,7 @@ class Translator:
         return ()
 
     def _mode(self, key: str, shape: ServiceShape) -> str:
-        """Return ``""``, ``bridge``, ``host``, ``none`` or ``service:`` and the real name of the service."""
+        """Return ``""``, ``bridge``, ``host``, ``none``, ``service:`` and a real name, or `_BROKEN` after a fault."""
         mode, path = shape.network_mode, ("services", key, "network_mode")
         if mode is None:
             return ""
@@ -141,7 +144,7 @@ class Translator:
             self.edges[key].setdefault(other, path)
             self._check_shared(path, other)
             return _SHARED + self.names[other]
-        return "none"
+        return _BROKEN
 
     def _check_shared(self, path: Path, other: str) -> None:
         theirs = self.shapes[other].network_mode or ""
@@ -181,8 +184,6 @@ class Translator:
         for index, other in enumerate(given):
             here: Path = (*path, other if isinstance(given, dict) else index)
             wish = given[other] if isinstance(given, dict) else None
-            if wish:
-                self._check_wish(here, wish)
             if other in self.shapes:
                 self.edges[key].setdefault(other, here)
                 found.append(self.names[other])
@@ -190,13 +191,6 @@ class Translator:
                 hint = did_you_mean(other, list(self.shapes))
                 self.report.fault(here, f"there is no service {other!r}", hint, key=True)
         return tuple(dict.fromkeys(found))
-
-    def _check_wish(self, path: Path, wish: DependencyShape) -> None:
-        if wish.condition != "service_started":
-            hint = "only service_started is supported: wait for more in the command"
-            self.report.fault((*path, "condition"), f"is {wish.condition!r}", hint)
-        if wish.restart:
-            self.report.fault((*path, "restart"), "is not supported by nsbridge", "remove it")
 
     def _check_circles(self) -> None:
         """Report each circle of services that wait for one another once, at the edge that closes it."""
