@@ -686,7 +686,7 @@ services:
 """,
         [
             "3:18: services.a.depends_on[0]: services wait for one another in a circle: a -> a"
-            " (remove one of these depends_on)",
+            " (let one of them not wait)",
         ],
         TAKES,
     ),
@@ -700,7 +700,7 @@ services:
 """,
         [
             "4:21: services.c.network_mode: services wait for one another in a circle: a -> b -> c -> a"
-            " (remove one of these depends_on)",
+            " (let one of them not wait)",
         ],
         TAKES,
     ),

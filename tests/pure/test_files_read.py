@@ -314,7 +314,7 @@ def test_project_names(read, tmp_path):
     assert read("services: {}").project == "myproj1"
     assert read("name: lab").project == "lab"
     assert read("name: lab", project="other").project == "other"
-    with pytest.raises(InvalidIntent, match="'My Lab' can't name a project. Did you mean 'mylab'"):
+    with pytest.raises(InvalidIntent, match="'My Lab' can't name a project"):
         read("name: lab", project="My Lab")
     nameless = tmp_path / "___"
     nameless.mkdir()
@@ -367,6 +367,20 @@ def test_what_makes_no_difference_is_a_warning(read):
     version, tty = read(text).warnings
     assert version.endswith("f.yaml:1:1: version: is ignored (the format has no versions any more)")
     assert tty.endswith("f.yaml:4:5: services.a.tty: is ignored (use nsbridge run for a program you talk to)")
+
+
+def test_ports_on_an_internal_network_are_a_warning(read):
+    text = "services:\n  a: {networks: [n, m], ports: [80]}\nnetworks: {n: {internal: true}, m: }\n"
+    (warning,) = read(text).warnings
+    assert "2:24: services.a.ports: can't be reached: 'n', the service's first network, is internal" in warning
+    assert read(text.replace("[n, m]", "[m, n]")).warnings == ()
+
+
+def test_a_chain_may_be_long(read):
+    text = "".join(f"  s{i}: {{depends_on: [s{i + 1}]}}\n" for i in range(1500))
+    assert len(read(f"services:\n{text}  s1500:\n").services) == 1501
+    with pytest.raises(InvalidFile, match="s0 -> s1 -> "):
+        read(f"services:\n{text}  s1500: {{depends_on: [s0]}}\n")
 
 
 def test_variables_and_dotenv(read):

@@ -14,8 +14,8 @@ from nsbridge.model.endpoint import PROTOS, PublishedPort
 if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Network_
 
-_YES = frozenset(("true", "yes", "on", "y"))
-_NO = frozenset(("false", "no", "off", "n"))
+_YES = frozenset(("true", "yes", "on", "y", "1"))
+_NO = frozenset(("false", "no", "off", "n", "0"))
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _USER = re.compile(r"[^\s:]+(?::[^\s:]+)?")
 _SHORT_FORM = "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]"
@@ -53,7 +53,7 @@ def flag(value: Any) -> bool:
     """True or false; also ``yes``, ``no``, ``on``, ``off``, which YAML 1.2 reads as text but people mean so."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and (low := value.lower()) in _YES | _NO:
+    if isinstance(value, str | int) and (low := text(value).lower()) in _YES | _NO:
         return low in _YES
     raise Wrong(f"is {shown(value)} where true or false should be")
 
@@ -171,6 +171,13 @@ def port(value: Any) -> int:
     return _number(found[1])
 
 
+def mtu(value: Any) -> int:
+    """An MTU in bytes; which ones a network can have, its subnets decide."""
+    if not (written := text(value)).isascii() or not written.isdigit() or int(written[:9]) > 65535:
+        raise Wrong(f"is no MTU: {written!r}", "use bytes, 68 to 65535")
+    return int(written)
+
+
 def host_port(value: Any) -> int:
     """A host port; 0 or empty text lets nsbridge choose."""
     return 0 if text(value) in ("", "0") else port(value)
@@ -207,7 +214,8 @@ def short_ports(value: Any) -> tuple[PublishedPort, ...]:
         ip, *rest = written.rsplit(":", 2)
         hint = f"did you mean '[{ip}]:{':'.join(rest)}'?" if "::" in ip else _SHORT_FORM
         raise Wrong(f"is no port: {written!r}", hint)
-    ip, host = found["ip"], found["host"]
+    ip: str | None = found["ip"]
+    host: str | None = found["host"]
     if host is None:  # one colon: it is the host port that stands before it
         ip, host = None, ip
     if ip == "" or (host == "" and ip is None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nsbridge.errors import InvalidIntent
 from nsbridge.files.attachments import Claims, attachments, published
@@ -83,6 +83,8 @@ class Translator:
         if ports and not places:
             self._no_place_for_ports(key, shape)
             ports = ()
+        if ports and shape.networks:
+            self._warn_if_internal(key, shape.networks)
         service = Service(
             name,
             (*(shape.entrypoint or ()), *(shape.command or ())),
@@ -161,6 +163,12 @@ class Translator:
         hint = hints.get(mode, f"publish them on service {shared!r}")
         self.report.fault(("services", key, "ports"), f"can't be published with network_mode {mode!r}", hint, key=True)
 
+    def _warn_if_internal(self, key: str, networks: Iterable[str]) -> None:
+        first = next(iter(networks))
+        if first in self.known.networks and self.known.networks[first].internal:
+            said = f"can't be reached: {first!r}, the service's first network, is internal"
+            self.report.warn(("services", key, "ports"), said, "list another network first", key=True)
+
     def _environment(self, path: Path, shape: ServiceShape) -> tuple[tuple[str, str], ...]:
         """Return the pairs; a bare name takes the caller's value, and is left out when there is none."""
         given = shape.environment
@@ -195,17 +203,18 @@ class Translator:
     def _check_circles(self) -> None:
         """Report each circle of services that wait for one another once, at the edge that closes it."""
         done: set[str] = set()
-
-        def visit(key: str, trail: tuple[str, ...]) -> None:
-            for other, where in self.edges.get(key, {}).items():
-                if other in trail:
+        for start in self.edges:
+            trail: list[str] = [] if start in done else [start]
+            waiting = [iter(self.edges[key].items()) for key in trail]
+            while trail:  # not recursive: a chain may be longer than Python's stack
+                other, where = next(waiting[-1], (None, ()))
+                if other is None:
+                    done.add(trail.pop())
+                    waiting.pop()
+                elif other in trail:
                     circle = " -> ".join((*trail[trail.index(other) :], other))
                     said = f"services wait for one another in a circle: {circle}"
-                    self.report.fault(where, said, "remove one of these depends_on", key=where[-1] != "network_mode")
+                    self.report.fault(where, said, "let one of them not wait", key=where[-1] != "network_mode")
                 elif other not in done:
-                    visit(other, (*trail, other))
-            done.add(key)
-
-        for key in self.edges:
-            if key not in done:
-                visit(key, (key,))
+                    trail.append(other)
+                    waiting.append(iter(self.edges.get(other, {}).items()))

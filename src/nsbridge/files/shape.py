@@ -54,6 +54,7 @@ Flag = Annotated[bool, BeforeValidator(_parsed(parts.flag)), WithJsonSchema({"ty
 User = Annotated[str, BeforeValidator(_parsed(parts.user)), WithJsonSchema(_NUMBER)]
 Mac = Annotated[str, BeforeValidator(_parsed(parts.mac)), WithJsonSchema({"type": "string"})]
 Port = Annotated[int, PlainValidator(_parsed(parts.port)), WithJsonSchema(_NUMBER)]
+Mtu = Annotated[int, PlainValidator(_parsed(parts.mtu)), WithJsonSchema(_NUMBER)]
 HostPort = Annotated[int, PlainValidator(_parsed(parts.host_port)), WithJsonSchema(_NUMBER)]
 Proto = Annotated[
     Literal["tcp", "udp", "sctp"], PlainValidator(_parsed(parts.protocol)), WithJsonSchema({"type": "string"})
@@ -149,7 +150,7 @@ class DriverOptionsShape(Shape):
     bridge: Line | None = Field(
         None, alias="com.docker.network.bridge.name", description="Name of the bridge's interface, at most 15 bytes."
     )
-    mtu: Port | None = Field(
+    mtu: Mtu | None = Field(
         None, alias="com.docker.network.driver.mtu", description="MTU in bytes; the uplink's if not given."
     )
     icc: Flag | None = Field(
