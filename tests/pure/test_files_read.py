@@ -372,7 +372,7 @@ def test_what_makes_no_difference_is_a_warning(read):
 def test_ports_on_an_internal_network_are_a_warning(read):
     text = "services:\n  a: {networks: [n, m], ports: [80]}\nnetworks: {n: {internal: true}, m: }\n"
     (warning,) = read(text).warnings
-    assert "2:24: services.a.ports: can't be reached: 'n', the service's first network, is internal" in warning
+    assert "2:25: services.a.ports: can't be reached: 'n', the service's first network, is internal" in warning
     assert read(text.replace("[n, m]", "[m, n]")).warnings == ()
 
 

@@ -211,8 +211,8 @@ def short_ports(value: Any) -> tuple[PublishedPort, ...]:
         raise Wrong(f"is {kind_of(value)} where a port should be", 'write "8088:80", or a map with target')
     written = text(value).strip()
     if not (found := _SHORT.fullmatch(written)):
-        ip, *rest = written.rsplit(":", 2)
-        hint = f"did you mean '[{ip}]:{':'.join(rest)}'?" if "::" in ip else _SHORT_FORM
+        before, *rest = written.rsplit(":", 2)
+        hint = f"did you mean '[{before}]:{':'.join(rest)}'?" if "::" in before else _SHORT_FORM
         raise Wrong(f"is no port: {written!r}", hint)
     ip: str | None = found["ip"]
     host: str | None = found["host"]
