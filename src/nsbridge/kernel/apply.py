@@ -313,7 +313,7 @@ class Work:
             self._delete_links(links)
         for thing in things:
             if isinstance(thing, Netns):
-                self._try(thing, lambda path=thing.path: netns.remove(path))  # type: ignore[misc]
+                self._try(thing, lambda path=thing.path: _remove_netns(path))  # type: ignore[misc]
         self._done += implied
 
     def _dismantle(self, sock: NetlinkSocket, things: list[Thing]) -> None:
@@ -357,6 +357,12 @@ class Work:
             batch: Batch = [(link, rtnetlink.group_link(index, DOOMED)) for link, index in found]
             self._send(sock, batch, GONE)
             self._send(sock, [(found[-1][0], rtnetlink.delete_group(DOOMED))], GONE)
+
+
+def _remove_netns(path: str) -> None:
+    """Take a namespace's name away, mounted or not; one that somebody else mounted there stays."""
+    if netns.ours(path) or not netns.inode(path):
+        netns.remove(path)
 
 
 def _is_made(link: Link) -> bool:
