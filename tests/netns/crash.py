@@ -16,12 +16,15 @@ import signal
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from lab import NETNS, eventually, mounted_namespaces, processes, sh
+from lab import NETNS, mounted_namespaces, sh
 
+from nsbridge.engine import recovery, services, topology  # noqa: F401
 from nsbridge.errors import NsbridgeError
-from nsbridge.kernel import libc, netlink
+
+# Imported here, so that not every child has to.
+from nsbridge.kernel import apply, foreground, foreign, libc, netlink, nftnetlink, observe, process  # noqa: F401
 from nsbridge.wiring import open_host
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ class Killer:
         opens = os.open
 
         def opening(path: Any, flags: int, *more: Any, **named: Any) -> int:
-            if flags & _WRITES or str(path).startswith("/proc/sys/") and flags & os.O_WRONLY:
+            if flags & _WRITES or (str(path).startswith("/proc/sys/") and flags & os.O_WRONLY):
                 self.point(f"open {path}")
             return opens(path, flags, *more, **named)
 
@@ -88,10 +91,14 @@ def begin(work: Callable[[Host], object], kill_at: int = NEVER) -> tuple[int, in
     """Start a command in a process of its own; `wait` takes what this returns."""
     reading, writing = os.pipe()
     pid = os.fork()
-    if pid:
-        os.close(writing)
-        return pid, reading
-    os.close(reading)
+    if not pid:
+        os.close(reading)
+        _work(work, kill_at, writing)
+    os.close(writing)
+    return pid, reading
+
+
+def _work(work: Callable[[Host], object], kill_at: int, writing: int) -> NoReturn:
     write, leave = os.write, os._exit
     try:
         said: list[str] = []
@@ -130,13 +137,12 @@ def recover() -> Ended:
 
 # ------------------------------------------------------------------ what there is
 
-_LISTED = (
-    "ip -d link; ip -d address; ip route show table all; ip -6 route show table all; nft --stateless list ruleset;"
-    "iptables-nft-save; ip6tables-nft-save"
-)
+# `ip -d address` has all that `ip -d link` has. iptables-nft's tables are in nft's list, with xt rules as comments.
+_LISTED = "ip -d address; ip route show table all; ip -6 route show table all; nft --stateless list ruleset"
+_INSIDE = "; ip -n {0} -d address; ip -n {0} route; ip -n {0} -6 route"
 _LEFT_OUT = re.compile(
     r"^\d+: |@if\d+|(?<=link-netnsid )\d+|(?<=group )\d+|\[\d+:\d+\]|^# .*$|\w+_timer +[\d.]+|expires \d+sec"
-    r"|(?<=new)netnsid \d+|link-netns \S+|valid_lft .*$|(?:designated_port|port_id|port_no) \S+"
+    r"|tso_max_\w+ \d+|(?<=new)netnsid \d+|link-netns \S+|valid_lft .*$|(?:designated_port|port_id|port_no) \S+"
     # What comes and goes with the carrier, seconds later.
     r"|NO-CARRIER|LOWER_UP|M-DOWN|state [A-Za-z]+|tentative|linkdown|[<>,]+"
     r"|^.*fe80.*$|^.*ff00::/8.*$",
@@ -176,19 +182,8 @@ def picture(*namespaces: str) -> str:
     Left out: what a link made anew has differently (index, random MAC of a port) and what is still settling
     (carrier). Also said: who lives here.
     """
-    inner = "".join(
-        f"; ip -n {one} -d link; ip -n {one} addr; ip -n {one} route; ip -n {one} -6 route" for one in namespaces
-    )
+    inner = "".join(_INSIDE.format(one) for one in namespaces)
     listed = _LEFT_OUT.sub(" ", _RANDOM.sub(r"\1", sh(_LISTED + inner).out))
     spaces = [f"netns {path}" for path in mounted_namespaces()] + [f"name {path}" for path in sorted(NETNS.glob("*"))]
     rows = [" ".join(row.split()) for row in listed.splitlines()]
     return "\n".join(row for row in [*rows, *spaces, *_files(), *_settings()] if row)
-
-
-def no_strangers(known: set[int]) -> dict[int, str]:
-    """Processes beyond those known, when they had a second to end."""
-
-    def strangers() -> dict[int, str]:
-        return {pid: line for pid, line in processes().items() if pid not in known}
-
-    return {} if eventually(lambda: not strangers(), timeout_s=2.0) else strangers()
