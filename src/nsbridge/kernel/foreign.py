@@ -79,6 +79,23 @@ def _forward_chains(nft: Nft) -> Iterator[tuple[Place, bool]]:
                 yield (family, table, chain.name), drops
 
 
+def routers(nft: Nft) -> tuple[str, ...]:
+    """Name other people's source NAT: whoever rewrites what leaves needs forwarding, whoever turned it on."""
+    found = []
+    for family in ("ip", "ip6", "inet"):
+        for body in nft.dump(nf.GETCHAIN, header(family)):
+            table, chain, _ = nftdecode.chain_of(body)
+            place = (family, table, chain.name)
+            if (
+                chain.hook == "postrouting"
+                and chain.kind == "nat"
+                and (family, table) != nft.table
+                and _rules(nft, place)
+            ):
+                found.append(f"table {family} {table}")
+    return (*found, *(f"{where}'s nat table" for where in _LEGACY if _legacy_loaded(where, "nat")))
+
+
 def _rules(nft: Nft, place: Place) -> list[tuple[bytes, Expressions, str]]:
     """Rules of a chain: handle, expressions by name, comment."""
     family, table, chain = place
@@ -119,10 +136,10 @@ def _is_compat(place: Place, rules: list[Expressions]) -> bool:
     return all(any(name == "counter" for name, _ in rule) for rule in rules)
 
 
-def _legacy_loaded(where: str) -> bool:
+def _legacy_loaded(where: str, table: str = "filter") -> bool:
     try:
         with open(f"/proc/thread-self/net/{_LEGACY[where]}", encoding="ascii") as names:
-            return "filter" in names.read().split()
+            return table in names.read().split()
     except FileNotFoundError:
         return False
     except PermissionError as err:

@@ -73,7 +73,7 @@ class LinuxKernel:
             elif isinstance(thing, ForeignAccept):
                 from nsbridge.kernel import foreign
 
-                if foreign.present(thing):
+                if foreign.present(self.nft, thing):
                     found.add(thing.identity)
             elif isinstance(thing, Netns):
                 if netns.inode(thing.path):
@@ -109,14 +109,14 @@ class LinuxKernel:
         from nsbridge.kernel import foreign
         from nsbridge.kernel.observe import observe
 
-        accepts = [thing for thing in foreign.droppers(self.nft) if foreign.present(thing)]
+        accepts = [thing for thing in foreign.droppers(self.nft) if foreign.present(self.nft, thing)]
         return observe(self.route, namespaces, settings) | self.nft.observe() | accepts
 
     def facts(self) -> HostFacts:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
         from nsbridge.kernel import foreign
 
-        return host_facts(self.route).replace(droppers=tuple(foreign.droppers(self.nft)))
+        return host_facts(self.route).replace(droppers=foreign.droppers(self.nft), routers=foreign.routers(self.nft))
 
     def netns_id(self, path: str) -> int:
         """Return the inode of a namespace, 0 when the path opens none."""
