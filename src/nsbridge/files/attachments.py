@@ -73,7 +73,7 @@ def attachments(
         if not isinstance(given, dict):
             here = (*path, "networks", given.index(network))
         if network not in known.names:
-            hint = did_you_mean(network, list(known.names)) or f"add it: networks: {{{network}: }}"
+            hint = did_you_mean(network, list(known.names)) or "add it under networks"
             report.fault(here, f"there is no network {network!r}", hint, key=True)
             continue
         wish = wish or AttachmentShape.model_validate({})
@@ -139,7 +139,7 @@ def published(path: Path, name: str, shape: ServiceShape, report: Report, claims
     found: dict[PublishedPort, None] = {}
     for index, one in enumerate(shape.ports or ()):
         here: Path = (*path, "ports", index)
-        ports = (_long(here, one, report),) if isinstance(one, PortShape) else one
+        ports = (_long(one),) if isinstance(one, PortShape) else one
         for port in ports:
             if port in found:
                 continue
@@ -149,7 +149,5 @@ def published(path: Path, name: str, shape: ServiceShape, report: Report, claims
     return tuple(found)
 
 
-def _long(path: Path, shape: PortShape, report: Report) -> PublishedPort:
-    if shape.mode not in (None, "host", "ingress"):
-        report.fault((*path, "mode"), f"is {shape.mode!r}", "use host or ingress, or remove it")
+def _long(shape: PortShape) -> PublishedPort:
     return PublishedPort(shape.target, shape.published or 0, shape.protocol or "tcp", shape.host_ip)

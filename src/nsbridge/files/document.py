@@ -65,7 +65,7 @@ def parse(text: str, report: Report, variables: Mapping[str, str], *, suffix: st
 def _syntax_fault(file: str, text: str, error: Exception) -> Fault:
     """YAML that can't be read, in one fault: a parser that has lost its way can't tell what is behind."""
     mark: Any = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    said = " ".join(str(part) for part in (getattr(error, "context", ""), getattr(error, "problem", "")) if part)
+    said = " ".join(str(part) for part in (getattr(error, "problem", ""), getattr(error, "context", "")) if part)
     line, column = (mark.line + 1, mark.column + 1) if isinstance(mark, StringMark) else (1, 1)
     hint = ""
     if isinstance(error, ReaderError):
@@ -99,6 +99,7 @@ class _Builder:
         self.report = report
         self.variables = variables
         self.left = MOST_NODES
+        self.full = False
         self.open: set[int] = set()
 
     def build(self, node: Node, path: Path) -> Any:
@@ -107,7 +108,8 @@ class _Builder:
             return self.scalar(node, path)
         self.left -= 1 + len(node.value)
         if self.left < 0:
-            if self.left + len(node.value) >= -1:
+            if not self.full:
+                self.full = True
                 self.report.fault(path, f"has more than {MOST_NODES} parts once aliases are followed", "use fewer")
             return None
         if id(node) in self.open:

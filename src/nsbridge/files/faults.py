@@ -68,14 +68,17 @@ class Report:
     """What is known about one file while it is read: where everything stands, its faults, its warnings.
 
     broken: paths with a fault of structure; checks of one part against another leave these parts out, so that one
-    mistake isn't told twice.
+    mistake isn't told twice. moved: lists from which faulty items were taken out, with the old index of each that is
+    left, so that positions stay right.
     """
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.where: dict[Path, Spot] = {}
         self.broken: frozenset[Path] = frozenset()
-        self._faults: dict[Fault, Path] = {}
+        self.moved: dict[Path, list[int]] = {}
+        self._faults: dict[Fault, None] = {}
+        self._faulty: set[Path] = set()
         self._warnings: dict[Fault, None] = {}
 
     def _place(self, path: Path, key: bool) -> tuple[int, int]:
@@ -89,24 +92,50 @@ class Report:
         return spot.key if key else spot.value
 
     def fault(self, path: Path, message: str, hint: str = "", *, key: bool = False) -> None:
-        """Add a fault at a value, or at its key."""
-        self._faults[Fault(self.file, *self._place(path, key), path_text(path), message, hint)] = path
+        """Add a fault at a value, or at its key; the first one at a place is enough."""
+        path = self.original(path)
+        if path not in self._faulty:
+            self._faulty.add(path)
+            self._faults[Fault(self.file, *self._place(path, key), path_text(path), message, hint)] = None
+
+    def original(self, path: Path) -> Path:
+        """Return the path as it was before faulty items were taken out of lists."""
+        parts: list[str | int] = []
+        for part in path:
+            moved = self.moved.get(tuple(parts))
+            parts.append(moved[part] if moved is not None and isinstance(part, int) else part)
+        return tuple(parts)
+
+    def take_out(self, data: Any, path: Path) -> None:
+        """Remove a faulty value from the tree; a whole service or network stays, empty, so that its name is known."""
+        for part in path[:-1]:
+            data = data[part]
+        last = path[-1]
+        if len(path) == 2:
+            data[last] = None
+        elif isinstance(data, list):
+            original = self.original(path[:-1])
+            self.moved.setdefault(original, list(range(len(data)))).pop(int(last))
+            del data[int(last)]
+        else:
+            del data[last]
 
     def add(self, fault: Fault) -> None:
         """Add a fault whose position is known."""
-        self._faults[fault] = ()
+        self._faults[fault] = None
 
     def warn(self, path: Path, message: str, hint: str = "", *, key: bool = False) -> None:
         """Add a warning: the file can be used, and a person should know."""
+        path = self.original(path)
         self._warnings[Fault(self.file, *self._place(path, key), path_text(path), message, hint)] = None
 
     def line(self, path: Path) -> int:
         """Line of a key, 0 when unknown."""
-        return self._place(path, True)[0]
+        return self._place(self.original(path), True)[0]
 
     def settle(self) -> None:
         """End the checks of structure: what has a fault by now is `broken`."""
-        self.broken = frozenset(self._faults.values())
+        self.broken = frozenset(self._faulty)
 
     def is_broken(self, *path: str | int) -> bool:
         """Tell whether this part, or anything in it, had a fault of structure."""

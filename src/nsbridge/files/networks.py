@@ -79,7 +79,6 @@ def _check_external(path: Path, shape: NetworkShape, real: str, report: Report) 
 
 
 def _network(path: Path, shape: NetworkShape, real: str, project: str, report: Report) -> Network | None:
-    _check_fixed(path, shape, report)
     if real == DEFAULT_NETWORK:
         hint = "choose another name, or use external: true"
         report.fault((*path, "name"), "is the network that exists without being made", hint)
@@ -110,16 +109,6 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
         except InvalidIntent as error:
             intent_fault(report, (*path, *where), error)
     return network
-
-
-def _check_fixed(path: Path, shape: NetworkShape, report: Report) -> None:
-    """Fields of which only one value is supported."""
-    if shape.driver not in (None, "bridge", "default"):
-        report.fault((*path, "driver"), f"is {shape.driver!r}", "only bridge is supported")
-    if shape.enable_ipv4 is False:
-        report.fault((*path, "enable_ipv4"), "is false", "networks without IPv4 are not supported: remove it")
-    if shape.ipam and shape.ipam.driver not in (None, "default"):
-        report.fault((*path, "ipam", "driver"), f"is {shape.ipam.driver!r}", "only default is supported")
 
 
 def _subnets(path: Path, shape: NetworkShape, report: Report) -> tuple[Subnet, ...]:

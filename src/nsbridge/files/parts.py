@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -13,10 +14,11 @@ from nsbridge.model.endpoint import PROTOS, PublishedPort
 if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Network_
 
-_YES = frozenset(("true", "yes", "on", "y"))
-_NO = frozenset(("false", "no", "off", "n"))
+_YES = frozenset(("true", "yes", "on", "y", "1"))
+_NO = frozenset(("false", "no", "off", "n", "0"))
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _USER = re.compile(r"[^\s:]+(?::[^\s:]+)?")
+_SHORT_FORM = "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]"
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _SHORT = re.compile(r"(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?:(?P<host>[^:]*):)?(?P<target>[^:/]+)(?:/(?P<proto>.*))?")
 
@@ -51,7 +53,7 @@ def flag(value: Any) -> bool:
     """True or false; also ``yes``, ``no``, ``on``, ``off``, which YAML 1.2 reads as text but people mean so."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and (low := value.lower()) in _YES | _NO:
+    if isinstance(value, str | int) and (low := text(value).lower()) in _YES | _NO:
         return low in _YES
     raise Wrong(f"is {shown(value)} where true or false should be")
 
@@ -130,6 +132,28 @@ def mac(value: Any) -> str:
     return low
 
 
+def only(*allowed: str, hint: str = "") -> Callable[[Any], str]:
+    """Return a parser for text of which we do only these."""
+
+    def parse(value: Any) -> str:
+        if (written := text(value)) not in allowed:
+            raise Wrong(f"is {written!r}", hint or f"only {' or '.join(allowed)} is supported")
+        return written
+
+    return parse
+
+
+def only_flag(wanted: bool, hint: str) -> Callable[[Any], bool]:
+    """Return a parser for a flag of which we do only one value."""
+
+    def parse(value: Any) -> bool:
+        if (found := flag(value)) is not wanted:
+            raise Wrong(f"is {str(found).lower()}", hint)
+        return found
+
+    return parse
+
+
 def user(value: Any) -> str:
     """``name``, ``uid``, either with ``:group``."""
     if not _USER.fullmatch(written := text(value)):
@@ -145,6 +169,13 @@ def port(value: Any) -> int:
     if found[2]:
         raise Wrong(f"is a range of ports: {written!r}", 'write ranges in the short form: "3000-3005:3000-3005"')
     return _number(found[1])
+
+
+def mtu(value: Any) -> int:
+    """An MTU in bytes; which ones a network can have, its subnets decide."""
+    if not (written := text(value)).isascii() or not written.isdigit() or int(written[:9]) > 65535:
+        raise Wrong(f"is no MTU: {written!r}", "use bytes, 68 to 65535")
+    return int(written)
 
 
 def host_port(value: Any) -> int:
@@ -167,7 +198,7 @@ def _number(digits: str) -> int:
 
 def _span(written: str, whole: str) -> range:
     if not (found := _RANGE.fullmatch(written)):
-        raise Wrong(f"is no port: {whole!r}", "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]")
+        raise Wrong(f"is no port: {whole!r}", _SHORT_FORM)
     first, last = _number(found[1]), _number(found[2] or found[1])
     if last < first:
         raise Wrong(f"has a range that runs backwards: {written}", f"write {last}-{first}")
@@ -180,9 +211,11 @@ def short_ports(value: Any) -> tuple[PublishedPort, ...]:
         raise Wrong(f"is {kind_of(value)} where a port should be", 'write "8088:80", or a map with target')
     written = text(value).strip()
     if not (found := _SHORT.fullmatch(written)):
-        hint = "write an IPv6 address in brackets: [::1]:8088:80" if written.count(":") > 2 else ""
-        raise Wrong(f"is no port: {written!r}", hint or "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]")
-    ip, host = found["ip"], found["host"]
+        before, *rest = written.rsplit(":", 2)
+        hint = f"did you mean '[{before}]:{':'.join(rest)}'?" if "::" in before else _SHORT_FORM
+        raise Wrong(f"is no port: {written!r}", hint)
+    ip: str | None = found["ip"]
+    host: str | None = found["host"]
     if host is None:  # one colon: it is the host port that stands before it
         ip, host = None, ip
     if ip == "" or (host == "" and ip is None):

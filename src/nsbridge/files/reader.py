@@ -30,7 +30,7 @@ def read(
     file = os.fspath(path)
     directory = os.path.dirname(os.path.abspath(file))
     if project is not None and not _PROJECT.fullmatch(project):
-        raise InvalidIntent(f"project name {project!r} can't be", fix=_project_hint(project))
+        raise InvalidIntent(f"{project!r} can't name a project", fix=_project_hint(project))
     report = Report(file)
     variables = _variables(directory, report, os.environ if environ is None else environ)
     text = _text(file, report)

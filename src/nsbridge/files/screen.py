@@ -8,7 +8,7 @@ can still be translated and checked: all faults of a file come at once.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,15 +17,21 @@ from nsbridge.files.fields import IGNORED, UNSUPPORTED, asks_for_nothing
 from nsbridge.files.parts import kind_of
 from nsbridge.files.shape import WRONG, Shape, TopologyShape
 
-T = TypeVar("T")
+_WANTED = {
+    "union_tag_not_found": "a map or a list",
+    "list_type": "a list",
+    "dict_type": "a map",
+    "model_type": "a map",
+}
+"""What pydantic wants, by its type of error."""
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """Return ``did you mean 'ports'?``, or the choices if they are few, or nothing."""
+    """Return ``did you mean 'ports'?``, or the choices if they are few (``known: …``), or nothing."""
     near = get_close_matches(name.lower(), known, 1, 0.6)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"there is {', '.join(known)}" if 0 < len(known) <= 6 else ""
+    return f"known: {', '.join(known)}" if 0 < len(known) <= 6 else ""
 
 
 def screen(data: Any, shape: type[Shape], path: Path, report: Report) -> Any:
@@ -47,8 +53,9 @@ def screen(data: Any, shape: type[Shape], path: Path, report: Report) -> Any:
         elif field in unsupported:
             report.fault(here, "is not supported by nsbridge", unsupported[field], key=True)
         else:
+            article = "an" if shape.kind[0] in "aeiou" else "a"
             hint = did_you_mean(field, [*known, *unsupported, *ignored])
-            report.fault(here, f"is not a field of a {shape.kind}", hint, key=True)
+            report.fault(here, f"is not a field of {article} {shape.kind}", hint, key=True)
     return kept
 
 
@@ -66,18 +73,24 @@ def _inner(value: Any, shape: type[Shape], field: str, path: Path, report: Repor
 
 
 def shaped(data: dict[str, Any], report: Report) -> TopologyShape:
-    """Return the screened data as a shape; fields with faults are left out of it."""
+    """Return the screened data as a shape; what is faulty in it becomes a fault and is taken out of `data`."""
+    first = True
     while True:
         try:
             return TopologyShape.model_validate(data)
         except ValidationError as error:
-            faulty = [_fault(one, data, report) for one in error.errors(include_url=False)]
-            for path in faulty:
-                data = _without(data, path)
+            faulty = {_fault(one, data, report, first) for one in error.errors(include_url=False)}
+        # From the back, and what is inside before what it is in, so that the other paths stay true.
+        for path in sorted(faulty, key=lambda path: [(isinstance(part, int), part) for part in path], reverse=True):
+            report.take_out(data, path)
+        first = False
 
 
-def _fault(error: Any, data: Any, report: Report) -> Path:
-    """Report one error of pydantic in our words; return its path, which leaves out the tags of forms."""
+def _fault(error: Any, data: Any, report: Report, first: bool) -> Path:
+    """Report one error of pydantic in our words; return its path, which leaves out the tags of forms.
+
+    first: nothing was taken out yet, so a field that is missing was never there.
+    """
     path: list[str | int] = []
     at: Any = data
     for part in error["loc"]:
@@ -90,27 +103,11 @@ def _fault(error: Any, data: Any, report: Report) -> Path:
         message, hint = error["ctx"]["message"], error["ctx"]["hint"]
     elif kind == "missing":
         message = f"needs a field {error['loc'][-1]!r}"
-        hint = "condition: service_started" if error["loc"][-1] == "condition" else ""
+        hint = "write condition: service_started" if error["loc"][-1] == "condition" else ""
+    elif kind in _WANTED:
+        message = f"is {found} where {_WANTED[kind]} should be"
     else:
-        wanted = {
-            "union_tag_not_found": "a map or a list",
-            "list_type": "a list",
-            "dict_type": "a map",
-            "model_type": "a map",
-        }
-        message = f"is {found} where {wanted[kind]} should be" if kind in wanted else error["msg"]
-    report.fault(tuple(path), message, hint, key=kind == "missing")
+        message = error["msg"]
+    if first or kind != "missing":
+        report.fault(tuple(path), message, hint, key=kind == "missing")
     return tuple(path)
-
-
-def _without(data: Any, path: Path) -> Any:
-    """Return a copy without a service's or network's faulty field: nothing smaller, so that nothing is half there."""
-    if len(path) <= 1 or not isinstance(data[path[0]], dict) or path[1] not in data[path[0]]:
-        return {key: value for key, value in data.items() if not path or key != path[0]}
-    section = dict(data[path[0]])
-    entry = section[path[1]]
-    if len(path) == 2 or not isinstance(entry, dict):
-        section[path[1]] = None
-    else:
-        section[path[1]] = {key: value for key, value in entry.items() if key != path[2]}
-    return {**data, path[0]: section}

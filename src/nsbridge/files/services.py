@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nsbridge.errors import InvalidIntent
 from nsbridge.files.attachments import Claims, attachments, published
 from nsbridge.files.faults import Path, Report
 from nsbridge.files.networks import Known, intent_fault, pairs
 from nsbridge.files.screen import did_you_mean
-from nsbridge.files.shape import DependencyShape, ServiceShape, TopologyShape
+from nsbridge.files.shape import ServiceShape, TopologyShape
 from nsbridge.model.names import DEFAULT_NETWORK, check_name
 from nsbridge.model.service import Attachment, Service
 
 _SHARED = "service:"
+_BROKEN = "?"
 _MODES = ["bridge", "host", "none", "service:NAME"]
 
 
@@ -82,6 +83,8 @@ class Translator:
         if ports and not places:
             self._no_place_for_ports(key, shape)
             ports = ()
+        if ports and shape.networks:
+            self._warn_if_internal(key, shape.networks)
         service = Service(
             name,
             (*(shape.entrypoint or ()), *(shape.command or ())),
@@ -90,7 +93,7 @@ class Translator:
             shape.user or "",
             attachments=places,
             ports=ports,
-            mode="" if mode == "bridge" else mode,
+            mode="" if mode in ("bridge", _BROKEN) else mode,
             after=after,
             labels=pairs(shape.labels),
             project=self.project,
@@ -106,8 +109,10 @@ class Translator:
         path: Path = ("services", key)
         if mode == "bridge":
             return (Attachment(DEFAULT_NETWORK, mac=shape.mac_address or ""),)
-        if not mode:
+        if not mode or (mode == _BROKEN and shape.networks):
             return attachments(path, key, shape, self.known, self.report, self.claims)
+        if mode == _BROKEN:
+            return ()
         if shape.networks:
             said = f"can't be given together with network_mode {mode!r}"
             self.report.fault((*path, "networks"), said, "keep one of the two", key=True)
@@ -117,7 +122,7 @@ class Translator:
         return ()
 
     def _mode(self, key: str, shape: ServiceShape) -> str:
-        """Return ``""``, ``bridge``, ``host``, ``none`` or ``service:`` and the real name of the service."""
+        """Return ``""``, ``bridge``, ``host``, ``none``, ``service:`` and a real name, or `_BROKEN` after a fault."""
         mode, path = shape.network_mode, ("services", key, "network_mode")
         if mode is None:
             return ""
@@ -141,7 +146,7 @@ class Translator:
             self.edges[key].setdefault(other, path)
             self._check_shared(path, other)
             return _SHARED + self.names[other]
-        return "none"
+        return _BROKEN
 
     def _check_shared(self, path: Path, other: str) -> None:
         theirs = self.shapes[other].network_mode or ""
@@ -157,6 +162,12 @@ class Translator:
         hints = {"host": "its ports are the host's own: remove ports", "none": "give it a network, or remove ports"}
         hint = hints.get(mode, f"publish them on service {shared!r}")
         self.report.fault(("services", key, "ports"), f"can't be published with network_mode {mode!r}", hint, key=True)
+
+    def _warn_if_internal(self, key: str, networks: Iterable[str]) -> None:
+        first = next(iter(networks))
+        if first in self.known.networks and self.known.networks[first].internal:
+            said = f"can't be reached: {first!r}, the service's first network, is internal"
+            self.report.warn(("services", key, "ports"), said, "list another network first", key=True)
 
     def _environment(self, path: Path, shape: ServiceShape) -> tuple[tuple[str, str], ...]:
         """Return the pairs; a bare name takes the caller's value, and is left out when there is none."""
@@ -181,8 +192,6 @@ class Translator:
         for index, other in enumerate(given):
             here: Path = (*path, other if isinstance(given, dict) else index)
             wish = given[other] if isinstance(given, dict) else None
-            if wish:
-                self._check_wish(here, wish)
             if other in self.shapes:
                 self.edges[key].setdefault(other, here)
                 found.append(self.names[other])
@@ -191,27 +200,21 @@ class Translator:
                 self.report.fault(here, f"there is no service {other!r}", hint, key=True)
         return tuple(dict.fromkeys(found))
 
-    def _check_wish(self, path: Path, wish: DependencyShape) -> None:
-        if wish.condition != "service_started":
-            hint = "only service_started is supported: wait for more in the command"
-            self.report.fault((*path, "condition"), f"is {wish.condition!r}", hint)
-        if wish.restart:
-            self.report.fault((*path, "restart"), "is not supported by nsbridge", "remove it")
-
     def _check_circles(self) -> None:
         """Report each circle of services that wait for one another once, at the edge that closes it."""
         done: set[str] = set()
-
-        def visit(key: str, trail: tuple[str, ...]) -> None:
-            for other, where in self.edges.get(key, {}).items():
-                if other in trail:
+        for start in self.edges:
+            trail: list[str] = [] if start in done else [start]
+            waiting = [iter(self.edges[key].items()) for key in trail]
+            while trail:  # not recursive: a chain may be longer than Python's stack
+                other, where = next(waiting[-1], (None, ()))
+                if other is None:
+                    done.add(trail.pop())
+                    waiting.pop()
+                elif other in trail:
                     circle = " -> ".join((*trail[trail.index(other) :], other))
                     said = f"services wait for one another in a circle: {circle}"
-                    self.report.fault(where, said, "remove one of these depends_on", key=where[-1] != "network_mode")
+                    self.report.fault(where, said, "let one of them not wait", key=where[-1] != "network_mode")
                 elif other not in done:
-                    visit(other, (*trail, other))
-            done.add(key)
-
-        for key in self.edges:
-            if key not in done:
-                visit(key, (key,))
+                    trail.append(other)
+                    waiting.append(iter(self.edges.get(other, {}).items()))

@@ -54,6 +54,7 @@ Flag = Annotated[bool, BeforeValidator(_parsed(parts.flag)), WithJsonSchema({"ty
 User = Annotated[str, BeforeValidator(_parsed(parts.user)), WithJsonSchema(_NUMBER)]
 Mac = Annotated[str, BeforeValidator(_parsed(parts.mac)), WithJsonSchema({"type": "string"})]
 Port = Annotated[int, PlainValidator(_parsed(parts.port)), WithJsonSchema(_NUMBER)]
+Mtu = Annotated[int, PlainValidator(_parsed(parts.mtu)), WithJsonSchema(_NUMBER)]
 HostPort = Annotated[int, PlainValidator(_parsed(parts.host_port)), WithJsonSchema(_NUMBER)]
 Proto = Annotated[
     Literal["tcp", "udp", "sctp"], PlainValidator(_parsed(parts.protocol)), WithJsonSchema({"type": "string"})
@@ -64,6 +65,30 @@ Address6 = Annotated[IPv6Address, PlainValidator(_parsed(parts.address6)), WithJ
 Cidr = Annotated[Any, PlainValidator(_parsed(parts.network)), WithJsonSchema({"type": "string"})]
 Pair = Annotated[tuple[str, str | None], PlainValidator(_parsed(parts.pair)), WithJsonSchema({"type": "string"})]
 ShortPorts = Annotated[Any, PlainValidator(_parsed(parts.short_ports)), WithJsonSchema(_NUMBER)]
+Driver = Annotated[
+    str, BeforeValidator(_parsed(parts.only("bridge", "default"))), WithJsonSchema({"enum": ["bridge", "default"]})
+]
+IpamDriver = Annotated[str, BeforeValidator(_parsed(parts.only("default"))), WithJsonSchema({"enum": ["default"]})]
+PortMode = Annotated[
+    str, BeforeValidator(_parsed(parts.only("host", "ingress"))), WithJsonSchema({"enum": ["host", "ingress"]})
+]
+Condition = Annotated[
+    str,
+    BeforeValidator(
+        _parsed(parts.only("service_started", hint="only service_started is supported: wait for more in the command"))
+    ),
+    WithJsonSchema({"enum": ["service_started"]}),
+]
+NeverRestart = Annotated[
+    bool,
+    BeforeValidator(_parsed(parts.only_flag(False, "services are not restarted with others: remove it"))),
+    WithJsonSchema({"enum": [False, "false"]}),
+]
+AlwaysIPv4 = Annotated[
+    bool,
+    BeforeValidator(_parsed(parts.only_flag(True, "networks without IPv4 are not supported: remove it"))),
+    WithJsonSchema({"enum": [True, "true"]}),
+]
 Words = Annotated[
     tuple[str, ...],
     PlainValidator(_parsed(parts.words)),
@@ -112,7 +137,7 @@ class IpamShape(Shape):
 
     kind: ClassVar[str] = "ipam"
     children: ClassVar = {"config": ("each", SubnetShape)}
-    driver: Line | None = Field(None, description="Only `default`: nsbridge gives addresses out itself.")
+    driver: IpamDriver | None = Field(None, description="Only `default`: nsbridge gives addresses out itself.")
     config: list[SubnetShape] | None = Field(
         None, description="At most one IPv4 and one IPv6 subnet; without, a free IPv4 subnet is chosen."
     )
@@ -125,7 +150,7 @@ class DriverOptionsShape(Shape):
     bridge: Line | None = Field(
         None, alias="com.docker.network.bridge.name", description="Name of the bridge's interface, at most 15 bytes."
     )
-    mtu: Port | None = Field(
+    mtu: Mtu | None = Field(
         None, alias="com.docker.network.driver.mtu", description="MTU in bytes; the uplink's if not given."
     )
     icc: Flag | None = Field(
@@ -157,10 +182,10 @@ class NetworkShape(Shape):
         "driver_opts": ("one", DriverOptionsShape),
     }
     name: Line | None = Field(None, description="Its real name; `PROJECT_KEY` if not given.")
-    driver: Line | None = Field(None, description="Only `bridge` (or `default`).")
+    driver: Driver | None = Field(None, description="Only `bridge` (or `default`).")
     driver_opts: DriverOptionsShape | None = Field(None, description="Options of the bridge, by Docker's names.")
     internal: Flag | None = Field(None, description="No way in or out, and no published ports.")
-    enable_ipv4: Flag | None = Field(None, description="Only true.")
+    enable_ipv4: AlwaysIPv4 | None = Field(None, description="Only true.")
     enable_ipv6: Flag | None = Field(
         None, description="Choose an IPv6 subnet (a ULA) if `ipam` gives none. An IPv6 subnet turns it on by itself."
     )
@@ -181,7 +206,7 @@ class PortShape(Shape):
         None, description="The host's address; all if not given. `0.0.0.0` is all of IPv4, `::` all of IPv6."
     )
     protocol: Proto | None = Field(None, description="`tcp` (if not given), `udp` or `sctp`.")
-    mode: Line | None = Field(None, description="`host` or `ingress`; on one host they are the same.")
+    mode: PortMode | None = Field(None, description="`host` or `ingress`; on one host they are the same.")
     name: Line | None = Field(None, description="For people; nothing is done with it.")
     app_protocol: Line | None = Field(None, description="For people; nothing is done with it.")
 
@@ -200,8 +225,8 @@ class DependencyShape(Shape):
     """One service that another waits for."""
 
     kind: ClassVar[str] = "dependency"
-    condition: Line = Field(description="Only `service_started`.")
-    restart: Flag | None = Field(None, description="Only false.")
+    condition: Condition = Field(description="Only `service_started`.")
+    restart: NeverRestart | None = Field(None, description="Only false.")
     required: Flag | None = Field(
         None, description="Whether it is a fault when there is no such service; true if not given."
     )

@@ -85,7 +85,6 @@ class Network(Value):
     project: str = ""
     ephemeral: bool = False
     labels: tuple[tuple[str, str], ...] = ()
-    ipv6: bool = False
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
