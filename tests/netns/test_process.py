@@ -266,6 +266,7 @@ def test_commands_that_cannot_run(host: FreshHost, tmp_path: Path) -> None:
         path.chmod(0o755)
     for argv, kind, code, message in (
         (("nosuchcommand",), CommandNotFound, 127, "command 'nosuchcommand' not found in "),
+        (("plain",), CommandNotFound, 127, "command 'plain' not found in "),
         ((f"{tmp_path}/no",), CommandNotFound, 127, "not found"),
         ((str(plain),), CommandRefused, 126, "is not executable"),
         ((str(tmp_path),), CommandRefused, 126, "is a directory"),
@@ -667,12 +668,16 @@ def test_a_changed_window_is_told(host: FreshHost) -> None:
 
 def test_an_interactive_shell_has_job_control(host: FreshHost) -> None:
     terminal = Terminal("sys.exit(run_foreground(spec('bash', '--norc', '-i', netns=sys.argv[1])))", host.netns("ns1"))
-    terminal.type("PS1=; sleep 1000\n")
-    time.sleep(0.5)
+    terminal.type("echo rest $((40 + 2)); sleep 1000\n")
+    terminal.until("rest 42")
+    time.sleep(0.2)
     terminal.type("\x1a")
     terminal.until("Stopped")
-    terminal.type("kill -9 %1; wait; echo rest $((40 + 2)); exit 3\n")
-    terminal.until("rest 42")
+    terminal.type("fg\n")
+    time.sleep(0.3)
+    terminal.type("\x03")
+    time.sleep(0.2)
+    terminal.type("exit 3\n")
     terminal.until("ended 3")
     assert "no job control" not in terminal.seen
     assert "stopped\r" not in terminal.seen, "the shell's jobs stop, not we"
