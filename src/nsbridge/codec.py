@@ -3,13 +3,14 @@
 Records, journal entries and plans are written as JSON, so a person can read them. A value becomes
 ``{"": "Link", "name": ...}``, an address ``{"ip": "10.0.0.1"}``; lists come back as tuples. The C scanner
 behind ``json`` is used alone, because the package itself costs 8 ms; where that private module is missing
-the package is used after all.
+the package is used after all. A value type is known by its name once its module is imported.
 """
 
 from __future__ import annotations
 
 import ipaddress
 
+from nsbridge.errors import NsbridgeError
 from nsbridge.values import REGISTRY, Value
 
 TYPE_CHECKING = False
@@ -19,12 +20,8 @@ if TYPE_CHECKING:
 
 try:
     from _json import encode_basestring_ascii as _quote
-    from _json import make_scanner as _make_scanner
 except ImportError:  # not CPython: correct, only slower to start
-    from json import JSONDecoder
-    from json.encoder import encode_basestring_ascii as _quote  # type: ignore[assignment]
-
-    _make_scanner = None  # type: ignore[assignment]
+    from json.encoder import encode_basestring_ascii as _quote
 
 _ADDRESSES: dict[type, str] = {
     ipaddress.IPv4Address: "ip",
@@ -35,6 +32,11 @@ _ADDRESSES: dict[type, str] = {
     ipaddress.IPv6Network: "net",
 }
 
+_MARKS = frozenset((*_ADDRESSES.values(), "hex"))
+"""The one key of an object that stands for an address or for bytes."""
+
+_INFINITY = float("inf")
+
 
 def _encode(thing: Any) -> str:
     kind = type(thing)
@@ -42,7 +44,7 @@ def _encode(thing: Any) -> str:
         return _quote(thing)
     if thing is None or kind is bool:
         return {None: "null", True: "true", False: "false"}[thing]
-    if kind is int or kind is float:
+    if kind is int or (kind is float and abs(thing) < _INFINITY):
         return repr(thing)
     if kind is tuple or kind is list:
         return "[" + ", ".join([_encode(item) for item in thing]) + "]"
@@ -57,10 +59,12 @@ def _encode(thing: Any) -> str:
                 pairs.append(f'"{name}": {_encode(item)}')
         return "{" + ", ".join(pairs) + "}"
     if kind is dict:
-        return "{" + ", ".join([f"{_quote(str(k))}: {_encode(v)}" for k, v in thing.items()]) + "}"
+        if "" in thing or (len(thing) == 1 and not _MARKS.isdisjoint(thing)):
+            raise TypeError(f"a dict with the key {next(iter(thing))!r} would be read as something else")
+        return "{" + ", ".join([f"{_quote(key)}: {_encode(item)}" for key, item in thing.items()]) + "}"
     if kind is bytes:
         return f'{{"hex": "{thing.hex()}"}}'
-    raise TypeError(f"{kind.__name__} has no JSON form here")
+    raise TypeError(f"{thing!r} has no JSON form here")
 
 
 def _tuples(thing: Any) -> Any:
@@ -84,24 +88,32 @@ def _revive(pairs: list[tuple[str, Any]]) -> Any:
     return found
 
 
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
 class _Context:
     strict = True
     object_hook = None
     object_pairs_hook = staticmethod(_revive)
     parse_float = float
     parse_int = int
-    parse_constant = staticmethod({"NaN": 0.0, "Infinity": 0.0, "-Infinity": 0.0}.__getitem__)
-    memo: dict[str, str] = {}  # noqa: RUF012 (the C scanner wants the attribute, and clears it itself)
+    parse_constant = staticmethod(_refuse)
 
 
-if _make_scanner is not None:
-    _scan: Callable[[str, int], tuple[Any, int]] = _make_scanner(_Context)  # type: ignore[arg-type]
-else:
-    _scan = JSONDecoder(object_pairs_hook=_revive).scan_once
+_scan: Callable[[str, int], tuple[Any, int]]
+try:
+    from _json import make_scanner
+
+    _scan = make_scanner(_Context)  # type: ignore[arg-type]
+except ImportError:
+    from json import JSONDecoder
+
+    _scan = JSONDecoder(object_pairs_hook=_revive, parse_constant=_refuse).raw_decode
 
 
 def dumps(thing: Any) -> str:
-    """Write a value, or tuples, dicts and scalars of them, as JSON text. TypeError for anything else."""
+    """Write a value, or tuples, dicts with str keys and scalars of them, as JSON text. TypeError for anything else."""
     return _encode(thing)
 
 
@@ -111,7 +123,7 @@ def loads(text: str) -> Any:
         thing, end = _scan(text, 0)
     except StopIteration:
         raise ValueError("no JSON value here") from None
-    except (KeyError, TypeError) as err:
+    except (KeyError, TypeError, AttributeError, NsbridgeError) as err:
         raise ValueError(f"a record of another version: {err}") from err
     if text[end:].strip():
         raise ValueError("text after the JSON value")

@@ -81,7 +81,7 @@ class NoPermission(NsbridgeError):
 
 
 class Unsupported(NsbridgeError):
-    """This kernel, or this version, can't do it."""
+    """Neither this kernel nor this version of nsbridge can do it."""
 
     exit_code = 3
     cni_code = 2

@@ -118,14 +118,16 @@ class Value(metaclass=ValueType):
         """Refuse: values are frozen."""
         raise AttributeError(f"{type(self).__name__} is frozen: use replace(value, {name}=...)")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> None:
+        """Refuse: values are frozen."""
+        raise AttributeError(f"{type(self).__name__} is frozen: its field {name!r} stays")
 
     def _key(self) -> tuple[Any, ...]:
         return tuple([getattr(self, name) for name in type(self)._compared])
 
     def __eq__(self, other: object) -> bool:
         """Equal when of one type with equal compared fields."""
-        return type(self) is type(other) and self._key() == other._key()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._key() == other._key()
 
     def __hash__(self) -> int:
         """Hash of the type and the compared fields."""

@@ -1,0 +1,1 @@
+"""Use cases, each a few lines of deciding, journalling and doing."""

@@ -1,0 +1,1 @@
+"""Firewall rules as values, and the backends that put them into a kernel."""

@@ -99,9 +99,18 @@ class Jump(Value):
     chain: str
 
 
+class Opaque(Value):
+    """Something read from a kernel that this vocabulary has no word for, in the words of the kernel.
+
+    It is never written; it makes a strange rule of our own table differ from what we meant.
+    """
+
+    what: str
+
+
 if TYPE_CHECKING:
     Expression: TypeAlias = (
-        Match | InSet | Counter | SetMarkBits | Dnat | Masquerade | Accept | Drop | Return | Goto | Jump
+        Match | InSet | Counter | SetMarkBits | Dnat | Masquerade | Accept | Drop | Return | Goto | Jump | Opaque
     )
 
 

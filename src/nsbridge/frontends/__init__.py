@@ -1,0 +1,1 @@
+"""Translate a request in and a result out, and decide nothing."""

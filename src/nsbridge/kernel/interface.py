@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import Address_, ForeignAccept, Network_, Thing
+    from nsbridge.state.things import ForeignAccept, Network_, Thing
 
 
 class HostFacts(Value):
@@ -57,6 +57,9 @@ if TYPE_CHECKING:
         def facts(self) -> HostFacts:
             """Read what decisions need. Costs a dump of routes and of base chains: not for hot paths."""
 
+        def link_index(self, name: str) -> int:
+            """Return the ifindex of a link on the host, 0 without one."""
+
         def netns_id(self, path: str) -> int:
             """Return the inode of a namespace, 0 when the path opens none."""
 
@@ -65,6 +68,12 @@ if TYPE_CHECKING:
 
         def port_listener(self, proto: str, address: Any, port: int) -> bool:
             """Tell whether a process of the host already holds that port (by trying to bind it)."""
+
+        def free_port(self, proto: str) -> int:
+            """Return a host port that no process holds now, chosen by the kernel (ip_local_port_range)."""
+
+        def setting(self, key: str) -> str:
+            """Return the value of a setting of the host (its path under /proc/sys), "" without one."""
 
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""

@@ -68,16 +68,17 @@ class Subnet(Value):
 class Network(Value):
     """What a user asks of a network.
 
-    bridge: its interface on the host, named after the network when empty. internal: no way in or out.
-    icc: endpoints may talk to one another. masquerade: leave with the host's address. mtu: bytes, 0 for that of
-    the uplink. project: the topology that made it, empty when a person did. ephemeral: goes with its last
-    endpoint (the default network). labels: (key, value) pairs.
+    bridge: its interface on the host, named after the network when empty. internal: no way in or out. ipv6: wants
+    an IPv6 subnet, chosen for it when `subnets` has none. icc: endpoints may talk to one another. masquerade:
+    leave with the host's address. mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
+    when a person did. ephemeral: goes with its last endpoint (the default network). labels: (key, value) pairs.
     """
 
     name: str
     subnets: tuple[Subnet, ...] = ()
     bridge: str = ""
     internal: bool = False
+    ipv6: bool = False
     icc: bool = True
     masquerade: bool = True
     mtu: int = 0

@@ -1,0 +1,1 @@
+"""The way from one state to another, in steps that can be taken back."""

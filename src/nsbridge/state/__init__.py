@@ -1,0 +1,1 @@
+"""What a kernel holds, as values."""

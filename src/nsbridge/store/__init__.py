@@ -1,0 +1,1 @@
+"""What outlives a command: one small file per thing."""

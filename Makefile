@@ -1,0 +1,59 @@
+# Targets of nsbridge; `make` lists them. Each installs what it is missing: a virtual environment in .venv, and,
+# when run as root, the system programs that tests compare us with.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SANDBOX := $(PY) -m nsbridge.kernel.sandbox --
+# Debian keeps nft and iptables where an ordinary user's PATH doesn't look.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-pure test-netns check bench docs format oracles clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/core ## Build the lab in a throwaway host, send requests along every path, show what arrived
+	@$(VENV)/bin/nsbridge demo
+
+test: check test-pure test-netns ## Everything: check, then the tests with and without a kernel
+
+test-pure: $(VENV)/dev ## Tests that touch no kernel
+	$(PY) -m pytest tests --ignore tests/netns
+
+test-netns: $(VENV)/dev oracles ## Tests on a real kernel, inside a throwaway host
+	@if [ -d tests/netns ]; then set -x; $(SANDBOX) $(PY) -m pytest tests/netns; \
+	else echo "make: there is no tests/netns yet"; fi
+
+check: $(VENV)/dev ## ruff and mypy --strict
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/dev ## Let ruff rewrite what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(VENV)/dev oracles ## Measure, and compare with other tools where they are installed
+	@[ -e bench/__main__.py ] || { echo "make: there is no bench/ yet" >&2; exit 1; }
+	$(PY) -m bench
+
+docs: $(VENV)/dev oracles ## Rewrite the generated pages from a running kernel
+	@[ -e tools/docs.py ] || { echo "make: there is no tools/docs.py yet" >&2; exit 1; }
+	$(PY) -m tools.docs
+
+oracles: ## Install the programs that tests compare us with, or name the missing ones
+	@tools/oracles
+
+clean: ## Remove everything made here, .venv too
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Two steps, so that the demo needn't wait for the test tools.
+$(VENV)/core: pyproject.toml tools/bootstrap tools/bootstrap.py
+	@tools/bootstrap $(VENV) .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/core
+	@tools/bootstrap $(VENV) '.[dev]'
+	@touch $@

@@ -1,0 +1,126 @@
+"""What a network, and the host under it, should hold in the kernel."""
+
+from __future__ import annotations
+
+from nsbridge.desired.ruleset import skeleton
+from nsbridge.firewall.ruleset import Element
+from nsbridge.model.names import ALIAS, BRIDGE_GROUP, TABLE, mac_for
+from nsbridge.state.things import HOST, Address, Link, Sysctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nsbridge.kernel.interface import HostFacts
+    from nsbridge.model.network import Network
+    from nsbridge.state.things import Thing
+
+BRIDGE_OPTIONS = (("multicast_snooping", 0), ("stp_state", 0))
+"""Snooping off: it drops IPv6 neighbour discovery until a querier appears. STP off: ports forward at once."""
+
+FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+"""The setting that makes a host forward, by IP version. ip-sysctl.rst in the kernel's documentation."""
+
+
+def _member(name: str, *key: object, why: str) -> Element:
+    return Element(TABLE, name, key, why=why)
+
+
+def network_elements(network: Network) -> tuple[Element, ...]:
+    """Return the network's places in the sets of our table."""
+    bridge, said = network.ifname, f"network {network.name!r}"
+    found = [_member("bridges", bridge, why=said)]
+    if network.internal:
+        found.append(_member("internal", bridge, why=f"{said} is internal"))
+    if network.icc:
+        found.append(_member("icc", bridge, bridge, why=f"endpoints of {said} may talk to one another"))
+    for subnet in network.subnets:
+        digit = str(subnet.network.version)
+        found.append(_member("home" + digit, bridge, subnet.network, why=f"{said} has its subnet here"))
+        found.append(_member("subnets" + digit, subnet.network, why=f"subnet of {said}"))
+        if network.masquerade and not network.internal:
+            found.append(_member("hidden" + digit, subnet.network, why=f"{said} leaves with the host's address"))
+    return tuple(found)
+
+
+def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
+    """Return the bridge, its addresses and its settings. mtu: bytes."""
+    name, v4, v6 = network.ifname, network.subnet(4), network.subnet(6)
+    first = network.subnets[0].gateway_interface.ip if network.subnets else ""
+    found: list[Thing] = [
+        Link(
+            HOST,
+            name,
+            "bridge",
+            group=BRIDGE_GROUP,
+            # A bridge without a fixed MAC takes the lowest of its ports, so it would change as they come and go.
+            mac=mac_for(network.name, "gateway", f"{network.name}/{first}"),
+            mtu=mtu,
+            autoconf=v6 is not None,
+            options=BRIDGE_OPTIONS,
+            alias=f"{ALIAS}: network {network.name}",
+            why=f"bridge of network {network.name!r}",
+        )
+    ]
+    for subnet in network.subnets:
+        found.append(
+            Address(HOST, name, subnet.gateway_interface, why=f"gateway of network {network.name!r}"),
+        )
+    if v4 is not None and not network.internal:
+        found.append(
+            Sysctl(
+                HOST,
+                f"net/ipv4/conf/{name}/route_localnet",
+                "1",
+                why="published ports answer on 127.0.0.1 too; chain 'guard' keeps the wire out",
+            )
+        )
+    if v6 is None:
+        found.append(Sysctl(HOST, f"net/ipv6/conf/{name}/disable_ipv6", "1", why="an IPv4 network"))
+    else:
+        found.append(
+            Sysctl(HOST, f"net/ipv6/conf/{name}/accept_ra", "0", why="S11: an endpoint must not re-route the host")
+        )
+    return tuple(found)
+
+
+def network_things(network: Network, mtu: int) -> tuple[Thing, ...]:
+    """Return everything of one network on its own: no other network, no endpoint. mtu: bytes."""
+    return (*network_elements(network), *bridge_things(network, network.mtu or mtu))
+
+
+def _forwarding(version: int, facts: HostFacts, remembered: dict[str, Sysctl]) -> list[Thing]:
+    """Forwarding for one IP version: nothing if it was on before us, else the setting and its guard."""
+    key = FORWARDING[version]
+    mine = remembered.get(key)
+    if mine is None and facts.sysctl(key) != "0":
+        return []
+    found: list[Thing] = [
+        _member("raised", f"ipv{version}", why="S13: forwarding was off, so others are still not forwarded"),
+        mine or Sysctl(HOST, key, "1", was="0", why="packets have to pass between the bridge and the world"),
+    ]
+    if version == 6:
+        # A router ignores router advertisements, and the host would lose its own default route (S12).
+        for name, value in facts.sysctls:
+            if name.endswith("/accept_ra") and (value == "1" or name in remembered):
+                found.append(
+                    remembered.get(name) or Sysctl(HOST, name, "2", was="1", why="S12: keep the uplink's own RA route")
+                )
+    return found
+
+
+def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Iterable[Sysctl] = ()) -> tuple[Thing, ...]:
+    """Return what all networks share on the host; nothing without a network.
+
+    remembered: the settings we raised before, with the values they had; facts alone can't tell ours apart.
+    """
+    networks = tuple(networks)
+    if not networks:
+        return ()
+    found: list[Thing] = [skeleton()]
+    kept = {sysctl.key: sysctl for sysctl in remembered}
+    for version in (4, 6):
+        if any(not network.internal and network.subnet(version) for network in networks):
+            found += _forwarding(version, facts, kept)
+    found += facts.droppers
+    return tuple(found)

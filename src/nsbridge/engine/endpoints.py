@@ -1,0 +1,345 @@
+"""Attaching namespaces to networks and publishing their ports: each touches its own fragment and no more."""
+
+from __future__ import annotations
+
+from errno import EEXIST, ENODEV, ENOENT
+
+from nsbridge import codec
+from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
+from nsbridge.engine import networks
+from nsbridge.engine.journal import Began, Hidden, Leased, Operation, Put
+from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFound, PortTaken, Taken
+from nsbridge.firewall.ruleset import Element
+from nsbridge.model.endpoint import Endpoint
+from nsbridge.model.names import mac_for
+from nsbridge.model.service import Attachment
+from nsbridge.plan.diff import adding, removing
+from nsbridge.state.things import Link, Route
+from nsbridge.store import hosts, leases
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nsbridge.engine.host import Host
+    from nsbridge.engine.journal import Entry
+    from nsbridge.model.endpoint import PublishedPort
+    from nsbridge.model.network import Network
+    from nsbridge.state.things import Address_, Interface_, Thing
+
+CHOSEN_PORT_TRIES = 16
+"""How often another ephemeral port is tried when somebody takes the one just chosen."""
+
+LAST_IFNAME = 9
+"""Without a name asked for, eth0 to eth9 are tried in turn."""
+
+
+class Wish(Value):
+    """What is asked of a new endpoint; what is None or empty is chosen.
+
+    netns: path of the namespace. gateway: whether it holds the default route, None for "if there is none yet".
+    The last four say whose it is: a service's namespace of our own, or one that somebody else made.
+    """
+
+    name: str
+    netns: str
+    to: Attachment
+    ifname: str = ""
+    ports: tuple[PublishedPort, ...] = ()
+    gateway: bool | None = None
+    owned: bool = False
+    hostname: str = ""
+    service: str = ""
+    project: str = ""
+
+
+def _record(endpoint: Endpoint) -> str:
+    return codec.dumps(endpoint) + "\n"
+
+
+def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Interface_, ...]:
+    """Claim an address of every subnet: the one asked for, or the next free one."""
+    from ipaddress import ip_interface
+
+    asked: dict[int, Address_ | None] = {4: wish.to.ipv4, 6: wish.to.ipv6}
+    for version, address in asked.items():
+        if address is not None and network.subnet(version) is None:
+            raise InvalidIntent(
+                f"address {address} is outside network {network.name!r}, which has no IPv{version} subnet",
+                fix="give the network one, or leave the address out",
+            )
+    found = []
+    for subnet in network.subnets:
+        address = asked[subnet.network.version]
+        if address is None:
+            address = leases.claim_next(
+                host.store.root, network, subnet, wish.name, lambda each: op.leasing(network.name, each, wish.name)
+            )
+        else:
+            op.leasing(network.name, address, wish.name)
+            leases.claim(host.store.root, network, address, wish.name)
+        found.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
+    return tuple(found)
+
+
+def _check_name_free(host: Host, network: Network, name: str) -> None:
+    there = host.store.endpoint(network.name, name)
+    if there is not None:
+        raise Taken(
+            f"there is an endpoint {name!r} on network {network.name!r} already (namespace {there.netns})",
+            fix=f"choose another --name, or `nsbridge disconnect {network.name} {name}` first",
+        )
+
+
+def _owner_of(host: Host, element: Element) -> str:
+    """Say whose map element is in the way."""
+    data = host.kernel.element_data(element.table, element.set, element.key)
+    if data is None:
+        return "to something that is gone meanwhile"
+    for network in host.store.networks():
+        if any(data[0] in subnet.network for subnet in network.subnets):
+            name = leases.owner(host.store.root, network.name, data[0])
+            if name:
+                return f"to endpoint {name!r} of network {network.name!r}"
+    return f"to {data[0]}:{data[1]}"
+
+
+def port_trouble(host: Host, err: KernelError) -> KernelError | PortTaken:
+    """Turn the kernel's "exists" about a map element into words about the port."""
+    element = err.thing
+    if err.errno != EEXIST or not isinstance(element, Element) or not element.data:
+        return err
+    proto, port = element.key[-2:]
+    where = f" on {element.key[0]}" if len(element.key) == 3 else ""
+    return PortTaken(
+        f"host port {port}/{proto}{where} already goes {_owner_of(host, element)}",
+        fix="publish another host port, or unpublish that one first",
+    )
+
+
+def check_listeners(host: Host, ports: Iterable[PublishedPort]) -> None:
+    """Raise PortTaken when a process of the host listens on one of the ports: it would be shadowed without a word."""
+    for port in ports:
+        if port.host_port and host.kernel.port_listener(port.proto, port.host_ip, port.host_port):
+            raise PortTaken(
+                f"a process on this host already listens on {port.host_text}/{port.proto}",
+                fix="stop it, or publish another host port",
+            )
+
+
+def publish_things(
+    host: Host, op: Operation, network: Network, endpoint: Endpoint, ports: Iterable[PublishedPort]
+) -> tuple[PublishedPort, ...]:
+    """Publish ports in one step, ephemeral ones chosen by the kernel; return them as they are."""
+    ports = tuple(ports)
+    check_listeners(host, ports)
+    for tries in range(CHOSEN_PORT_TRIES):
+        fixed = tuple(
+            port if port.host_port else port.replace(host_port=host.kernel.free_port(port.proto)) for port in ports
+        )
+        things = [element for port in fixed for element in port_things(network, endpoint, port)]
+        try:
+            for step in adding(things):
+                op.step(step)
+        except KernelError as err:
+            taken = err.thing.key[-1] if isinstance(err.thing, Element) else 0
+            ephemeral = any(a.host_port == 0 and b.host_port == taken for a, b in zip(ports, fixed, strict=True))
+            if err.errno == EEXIST and ephemeral and tries + 1 < CHOSEN_PORT_TRIES:
+                continue
+            raise port_trouble(host, err) from err
+        return fixed
+    raise Exhausted("no free host port was found", fix="name one: -p HOST:PORT")
+
+
+def _named(wish: Wish, network: Network, ifname: str) -> Endpoint:
+    return Endpoint(
+        network.name,
+        wish.name,
+        wish.netns,
+        ifname=ifname,
+        aliases=wish.to.aliases,
+        gateway=wish.gateway is not False,
+        owned=wish.owned,
+        hostname=wish.hostname,
+        service=wish.service,
+        project=wish.project,
+    )
+
+
+def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wish: Wish) -> Endpoint:
+    """Make the pair and configure the namespace; where a name or route was left to us, give way to what is there."""
+    index = host.kernel.link_index(network.ifname)
+    number = 0
+    while True:
+        if not wish.ifname:
+            endpoint = endpoint.replace(ifname=f"eth{number}")
+        things = endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
+        try:
+            for step in adding(things):
+                op.step(step)
+        except KernelError as err:
+            if err.errno != EEXIST:
+                raise
+            if isinstance(err.thing, Link) and not wish.ifname and number < LAST_IFNAME:
+                number += 1
+            elif isinstance(err.thing, Route) and wish.gateway is None and endpoint.gateway:
+                endpoint = endpoint.replace(gateway=False)
+            else:
+                raise
+            for back in removing(host.kernel.find(things)):
+                host.kernel.do(back)
+        else:
+            return endpoint
+
+
+def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
+    """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
+    inode = host.kernel.netns_id(wish.netns)
+    if not inode:
+        raise NotFound(
+            f"there is no network namespace at {wish.netns}", fix="name one of `ip netns`, a path, or a running PID"
+        )
+    _check_name_free(host, network, wish.name)
+    endpoint = _named(wish, network, wish.ifname or "eth0").replace(netns_id=inode)
+    if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
+        _check_name_free(host, network, wish.name)
+    addresses = _lease(host, op, network, wish)
+    first = str(addresses[0].ip) if addresses else ""
+    endpoint = endpoint.replace(addresses=addresses, mac=wish.to.mac or mac_for(network.name, wish.name, first))
+    endpoint = _link_up(host, op, network, endpoint, wish)
+    if wish.ports:
+        endpoint = endpoint.replace(ports=publish_things(host, op, network, endpoint, wish.ports))
+    op.replace(host.store.endpoint_path(network.name, wish.name), _record(endpoint))
+    op.show(network.name, hosts.line(endpoint))
+    return endpoint
+
+
+def healing(host: Host, network: str, err: KernelError) -> bool:
+    """Put our table or bridge back when that is what the kernel missed; tell whether a second try makes sense."""
+    lost_table = isinstance(err.thing, Element) and err.errno == ENOENT
+    lost_bridge = isinstance(err.thing, Link) and err.errno == ENODEV
+    if not (lost_table or lost_bridge):
+        return False
+    with host.store.lock(), host.operation(f"mend network {network}") as op:
+        networks.settle(host, op, host.store.networks(), host.kernel.facts())
+        for one in host.store.networks():
+            for step in networks.mend(host, one):
+                op.step(step)
+    host.say("our rules or bridges had been removed by somebody: put back")
+    return True
+
+
+def connect(host: Host, wish: Wish) -> Endpoint:
+    """Attach a namespace to a network; return the endpoint with everything chosen.
+
+    NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports.
+    """
+    networks.ensure(host, wish.to.network)
+    for last in (False, True):
+        try:
+            with host.store.lock(shared=True), host.store.name_lock(f"{wish.to.network}/{wish.name}"):
+                network = host.store.network(wish.to.network)
+                with host.operation(f"connect {wish.name} to {network.name}") as op:
+                    return attach(host, op, network, wish)
+        except KernelError as err:
+            if last or not healing(host, wish.to.network, err):
+                networks.remove_if_idle(host, wish.to.network)
+                raise
+        except Exception:
+            networks.remove_if_idle(host, wish.to.network)
+            raise
+    raise AssertionError("unreachable")
+
+
+def detach_entries(host: Host, endpoint: Endpoint) -> tuple[tuple[Thing, ...], list[Entry]]:
+    """Return what goes from the kernel with an endpoint, and from the store."""
+    network = host.store.network(endpoint.network)
+    entries: list[Entry] = [Hidden(network.name, hosts.line(endpoint))]
+    entries += [Leased(network.name, address.ip, endpoint.name) for address in endpoint.addresses]
+    entries.append(Put(host.store.endpoint_path(network.name, endpoint.name)))
+    return networks.things_of(host, network, endpoint), entries
+
+
+def disconnect(host: Host, network: str, name: str) -> Endpoint:
+    """Take an endpoint away; return what it was. NotFound without it. Its namespace stays."""
+    with host.store.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
+        endpoint = find_one(host, name, network)
+        if endpoint.service and endpoint.gateway and endpoint.ports:
+            host.say(f"{len(endpoint.ports)} published ports of {name!r} go with it")
+        with host.operation(f"disconnect {name} from {network}", "on") as op:
+            things, entries = detach_entries(host, endpoint)
+            op.finish([*map(Began, removing(things)), *entries])
+    networks.remove_if_idle(host, network)
+    return endpoint
+
+
+def find_one(host: Host, name: str, network: str = "") -> Endpoint:
+    """Return the endpoint of that name; NotFound without one, InUse when it is on several networks and none is named.
+
+    Without a network, one that holds the default route is taken before the others.
+    """
+    found = host.store.endpoints(network, name)
+    if len(found) > 1:
+        gateways = [endpoint for endpoint in found if endpoint.gateway]
+        if len(gateways) == 1:
+            return gateways[0]
+        raise InUse(
+            f"{name!r} is on networks {', '.join(endpoint.network for endpoint in found)}",
+            fix="say which: --net NETWORK",
+        )
+    if not found:
+        on = f" on network {network!r}" if network else ""
+        have = ", ".join(sorted({endpoint.name for endpoint in host.store.endpoints(network)})) or "none"
+        raise NotFound(f"there is no endpoint {name!r}{on} (there is: {have})", fix="see `nsbridge ps`")
+    return found[0]
+
+
+def publish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: str = "") -> Endpoint:
+    """Publish more ports of a live endpoint; return it with them, ephemeral ones chosen."""
+    for last in (False, True):
+        try:
+            return _publish(host, name, ports, network)
+        except KernelError as err:
+            if last or not healing(host, network, err):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _publish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: str) -> Endpoint:
+    network = find_one(host, name, network).network
+    with host.store.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
+        endpoint = find_one(host, name, network)
+        with host.operation(f"publish {' '.join(map(str, ports))} of {name}") as op:
+            fixed = publish_things(host, op, host.store.network(network), endpoint, ports)
+            endpoint = endpoint.replace(ports=(*endpoint.ports, *fixed))
+            op.replace(host.store.endpoint_path(network, name), _record(endpoint))
+            return endpoint
+
+
+def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: str = "") -> Endpoint:
+    """Take published ports of a live endpoint away; return it without them.
+
+    A port is named as it was published, or by its target alone (host_port 0). NotFound when it isn't published.
+    """
+    network = find_one(host, name, network).network
+    with host.store.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
+        endpoint = find_one(host, name, network)
+        gone = [port for port in endpoint.ports if any(_means(asked, port) for asked in ports)]
+        for asked in ports:
+            if not any(_means(asked, port) for port in endpoint.ports):
+                have = ", ".join(map(str, endpoint.ports)) or "none"
+                raise NotFound(f"port {asked} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
+        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in gone))
+        things = ports_things(host.store.network(network), endpoint.replace(ports=tuple(gone)))
+        with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:
+            path = host.store.endpoint_path(network, name)
+            op.finish([*map(Began, removing(things)), Put(path, _record(kept))])
+        return kept
+
+
+def _means(asked: PublishedPort, port: PublishedPort) -> bool:
+    """Tell whether `asked` names the published `port`."""
+    if (asked.proto, asked.target) != (port.proto, port.target):
+        return False
+    return asked.host_port == 0 or (asked.host_port, asked.host_ip) == (port.host_port, port.host_ip)

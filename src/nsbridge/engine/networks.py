@@ -1,0 +1,220 @@
+"""Making and removing networks, and what all of them share on the host."""
+
+from __future__ import annotations
+
+from nsbridge import codec
+from nsbridge.desired.addressing import with_subnets
+from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.network import host_things, network_things
+from nsbridge.engine.journal import Began, Dropped, Operation, Put
+from nsbridge.errors import InUse, NotFound, Taken
+from nsbridge.firewall.ruleset import Table
+from nsbridge.model.names import DEFAULT_NETWORK
+from nsbridge.model.network import Network
+from nsbridge.plan.diff import adding, diff, removing
+from nsbridge.state.kernel_state import KernelState
+from nsbridge.state.things import Sysctl
+from nsbridge.store.store import HostRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nsbridge.engine.host import Host
+    from nsbridge.engine.journal import Entry
+    from nsbridge.kernel.interface import HostFacts
+    from nsbridge.model.endpoint import Endpoint
+    from nsbridge.plan.step import Plan, Step
+    from nsbridge.state.things import Network_, Thing
+
+
+def network_path(name: str) -> str:
+    """Return where a network is kept, from the store's root."""
+    return f"networks/{name}.json"
+
+
+def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
+    """Return the network with subnets and MTU chosen; Taken or Exhausted name what is in the way."""
+    ours = {one.ifname: one.name for one in host.store.networks()}
+    taken: list[tuple[Network_, str]] = []
+    for one in host.store.networks():
+        taken += [(subnet.network, f"that of network {one.name!r}") for subnet in one.subnets]
+    taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in ours]
+    complete = with_subnets(network, taken, seed=host.kernel.host_id())
+    return complete.replace(mtu=network.mtu or facts.mtu)
+
+
+def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) -> tuple[HostRecord, Plan]:
+    """Return what these networks share on the host, and the plan that gets there from what is there."""
+    record = host.store.host()
+    wanted = host_things(networks, facts, record.sysctls)
+    # A setting we raised and somebody set back is simply raised again; the value from before us stays remembered.
+    present = KernelState(host.kernel.find(record.things))
+    return HostRecord(wanted), diff(present, KernelState(wanted))
+
+
+def settle(host: Host, op: Operation, networks: tuple[Network, ...], facts: HostFacts) -> bool:
+    """Bring what these networks share into being; tell whether our table had to be made."""
+    record, plan = shared_steps(host, networks, facts)
+    if record != host.store.host() or plan:
+        op.replace("host.json", codec.dumps(record) + "\n")
+    for step in plan.steps:
+        op.step(step)
+    tell_raised(host, plan.steps)
+    return any(isinstance(thing, Table) for step in plan.steps if step.verb == "add" for thing in step.things)
+
+
+def tell_raised(host: Host, steps: tuple[Step, ...]) -> None:
+    """Say which settings of the host were changed and why: nobody should have to find out."""
+    for step in steps:
+        for thing in step.things:
+            if isinstance(thing, Sysctl) and thing.was and step.verb == "add":
+                host.say(f"set {thing.key.replace('/', '.')}={thing.value} (was {thing.was}): {thing.why}")
+
+
+def _build(host: Host, op: Operation, network: Network, facts: HostFacts) -> None:
+    if host.kernel.link_index(network.ifname):
+        raise Taken(
+            f"there is an interface {network.ifname!r} on this host already, so network {network.name!r} can't make it",
+            fix="choose another bridge name, or see `nsbridge gc` if it is a leftover of ours",
+        )
+    flushed = settle(host, op, (*host.store.networks(), network), facts)
+    if flushed:
+        restore_elements(host, op)
+    for step in adding(network_things(network, facts.mtu)):
+        op.step(step)
+    op.create(network_path(network.name), codec.dumps(network) + "\n")
+
+
+def restore_elements(host: Host, op: Operation) -> None:
+    """Fill our table again for every network and endpoint there is, after somebody flushed it."""
+    things: list[Thing] = []
+    for network in host.store.networks():
+        things += network_things(network, network.mtu)
+        for endpoint in host.store.endpoints(network.name):
+            things += ports_things(network, endpoint)
+    lost = KernelState(things) - host.kernel.find(things)
+    for step in diff(KernelState(), lost).steps:
+        op.step(step)
+
+
+def create(host: Host, network: Network) -> Network:
+    """Make a network; return it with everything chosen. Taken when its name, bridge or subnet is in use."""
+    with host.store.lock():
+        return create_locked(host, network)
+
+
+def create_locked(host: Host, network: Network) -> Network:
+    """`create` for a caller who holds the lock."""
+    if host.store.network_or_none(network.name) is not None:
+        raise Taken(
+            f"there is a network {network.name!r} already",
+            fix=f"choose another name, or `nsbridge network rm {network.name}` first",
+        )
+    with host.operation(f"network create {network.name}") as op:
+        facts = host.kernel.facts()
+        complete = chosen(host, network, facts)
+        _build(host, op, complete, facts)
+    return complete
+
+
+def ensure(host: Host, name: str) -> Network:
+    """Return the network, in the kernel as in the store: made if it is the default one, rebuilt if a reboot took it."""
+    network = host.store.network_or_none(name)
+    if network is not None and host.kernel.link_index(network.ifname):
+        return network
+    with host.store.lock():
+        network = host.store.network_or_none(name)
+        if network is None:
+            if name != DEFAULT_NETWORK:
+                host.store.network(name)
+            return create_locked(host, Network(name, ephemeral=True))
+        if not host.kernel.link_index(network.ifname):
+            rebuild(host, network)
+        return network
+
+
+def rebuild(host: Host, network: Network) -> None:
+    """Put a remembered network back into the kernel, with the bridge ports that its endpoints need."""
+    with host.operation(f"network rebuild {network.name}") as op:
+        settle(host, op, host.store.networks(), host.kernel.facts())
+        things = network_things(network, network.mtu)
+        for step in diff(KernelState(host.kernel.find(things)), KernelState(things)).steps:
+            op.step(step)
+
+
+def mend(host: Host, network: Network) -> tuple[Step, ...]:
+    """Return the steps that put right what somebody took from a network or its endpoints' ports."""
+    things: list[Thing] = [*network_things(network, network.mtu)]
+    for endpoint in host.store.endpoints(network.name):
+        things += ports_things(network, endpoint)
+    return diff(KernelState(host.kernel.find(things)), KernelState(things)).steps
+
+
+def things_of(host: Host, network: Network, endpoint: Endpoint) -> tuple[Thing, ...]:
+    """Return everything of one endpoint, ports included."""
+    index = host.kernel.link_index(network.ifname)
+    return (
+        *endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index),
+        *ports_things(network, endpoint),
+    )
+
+
+def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...], list[Entry]]:
+    """Return what goes from the kernel with these networks, and from the store.
+
+    The last network takes with it what all of them shared.
+    """
+    gone = {network.name for network in networks}
+    left = tuple(one for one in host.store.networks() if one.name not in gone)
+    record, shared = shared_steps(host, left, host.kernel.facts())
+    things: list[Thing] = [thing for step in shared.steps if step.verb == "remove" for thing in step.things]
+    for network in networks:
+        things += network_things(network, network.mtu)
+    entries: list[Entry] = [Dropped(network.name) for network in networks]
+    entries.append(Put("host.json", codec.dumps(record) + "\n" if record.things else None))
+    return tuple(things), entries
+
+
+def remove(host: Host, name: str) -> None:
+    """Remove a network; InUse names the endpoints still on it."""
+    with host.store.lock():
+        network = host.store.network(name)
+        there = host.store.endpoints(name)
+        if there:
+            shown = ", ".join(endpoint.name for endpoint in there[:5]) + (" …" if len(there) > 5 else "")
+            raise InUse(
+                f"network {name!r} has {len(there)} endpoint{'s' if len(there) > 1 else ''} ({shown})",
+                fix=f"`nsbridge disconnect {name} {there[0].name}` first",
+            )
+        remove_locked(host, network)
+
+
+def remove_locked(host: Host, network: Network) -> None:
+    """`remove` for a caller who holds the lock and knows that nobody is on it."""
+    with host.operation(f"network rm {network.name}", "on") as op:
+        things, entries = leaving(host, (network,))
+        op.finish([*map(Began, removing(things)), *entries])
+
+
+def remove_if_idle(host: Host, name: str) -> None:
+    """Remove an ephemeral network with its last endpoint."""
+    network = host.store.network_or_none(name)
+    if network is None or not network.ephemeral or host.store.endpoints(name):
+        return
+    with host.store.lock():
+        network = host.store.network_or_none(name)
+        if network is not None and not host.store.endpoints(name):
+            remove_locked(host, network)
+
+
+def prune(host: Host) -> tuple[str, ...]:
+    """Remove the networks without endpoints that belong to no project; return their names."""
+    gone = []
+    for network in host.store.networks():
+        if network.project or host.store.endpoints(network.name):
+            continue
+        try:
+            remove(host, network.name)
+        except (InUse, NotFound):  # somebody was quicker
+            continue
+        gone.append(network.name)
+    return tuple(gone)

@@ -1,0 +1,328 @@
+"""Services: namespaces of our own, with or without a command in them."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from nsbridge import codec
+from nsbridge.engine import endpoints, networks
+from nsbridge.engine.endpoints import Wish
+from nsbridge.engine.journal import Began, Operation, Put, Started
+from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
+from nsbridge.model.service import Service
+from nsbridge.plan.diff import adding, removing
+from nsbridge.state.things import Netns
+from nsbridge.store import files, hosts
+from nsbridge.store.store import ServiceRecord
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nsbridge.engine.host import Host
+    from nsbridge.engine.journal import Entry
+    from nsbridge.kernel.process import ProcessSpec, Running
+    from nsbridge.model.endpoint import Endpoint
+    from nsbridge.state.things import Thing
+
+GRACE_S = 10.0
+"""Seconds between SIGTERM and SIGKILL, as docker stop waits."""
+
+
+class Status(Value):
+    """A service as a person sees it: its record, its endpoints, and ``running``, ``exited`` or ``created``.
+
+    exit_status: of a command that has ended, 128 + n when signal n ended it, None while unknown.
+    """
+
+    record: ServiceRecord
+    endpoints: tuple[Endpoint, ...] = ()
+    state: str = "created"
+    exit_status: int | None = None
+
+
+def _record_text(record: ServiceRecord) -> str:
+    return codec.dumps(record) + "\n"
+
+
+def _path(name: str) -> str:
+    return f"services/{name}.json"
+
+
+def check_mode(host: Host, service: Service) -> None:
+    """Raise when a service shares a namespace that isn't there."""
+    if service.mode.startswith("service:"):
+        other = service.mode.removeprefix("service:")
+        if host.store.service_or_none(other) is None:
+            raise NotFound(
+                f"service {service.name!r} shares the namespace of {other!r}, which doesn't exist",
+                fix=f"start {other!r} first",
+            )
+
+
+def _claim(host: Host, op: Operation, service: Service) -> None:
+    """Take the name, and make the namespace unless it is somebody else's."""
+    check_mode(host, service)
+    if not op.create(_path(service.name), _record_text(ServiceRecord(service))):
+        host.store.claim_service(service)  # says whose it is
+    if service.mode in ("", "none"):
+        space = Netns(service.netns, why=f"namespace of {service.name!r}")
+        if host.kernel.find((space,)):
+            raise Taken(
+                f"there is a network namespace {service.netns} already, and it isn't ours",
+                fix=f"choose another name, or attach it as it is: `nsbridge connect NETWORK {service.name}`",
+            )
+        for step in adding((space,)):
+            op.step(step)
+
+
+def attach_all(host: Host, op: Operation, service: Service) -> tuple[Endpoint, ...]:
+    """Make the service's endpoints; the first holds the default route and the ports."""
+    found = []
+    for place, attachment in enumerate(service.attachments):
+        network = host.store.network(attachment.network)
+        wish = Wish(
+            service.name,
+            service.netns,
+            attachment,
+            ifname=f"eth{place}",
+            ports=service.ports if place == 0 else (),
+            gateway=place == 0,
+            owned=True,
+            hostname=service.hostname,
+            service=service.name,
+            project=service.project,
+        )
+        found.append(endpoints.attach(host, op, network, wish))
+    return tuple(found)
+
+
+def build(host: Host, op: Operation, service: Service) -> None:
+    """Make a service's namespace and endpoints as part of an operation. The command comes later."""
+    for attachment in service.attachments:
+        networks.ensure(host, attachment.network)
+    with host.store.lock(shared=True), host.store.name_lock(f"/{service.name}"):
+        _claim(host, op, service)
+        attach_all(host, op, service)
+
+
+def resolv_conf(host: Host) -> str:
+    """Write what namespaces see as /etc/resolv.conf, and return where; "" when they may use the host's.
+
+    A name server on the host's loopback can't be reached from a namespace, so it is left out; systemd-resolved
+    keeps the real ones in a file of its own (systemd-resolved.service(8)).
+    """
+    path = f"{host.store.root}/resolv.conf"
+    if os.path.exists(path):
+        return path
+    for source in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
+        rows = (files.read(source) or "").splitlines()
+        kept = [row for row in rows if not _loopback_server(row)]
+        if any(row.startswith("nameserver") for row in kept):
+            break
+    files.replace(path, "".join(row + "\n" for row in kept))
+    return path
+
+
+def _loopback_server(row: str) -> bool:
+    words = row.split()
+    return len(words) > 1 and words[0] == "nameserver" and (words[1].startswith("127.") or words[1] == "::1")
+
+
+def hosts_file(host: Host, names: Iterable[str]) -> str:
+    """Return the path of the file that a namespace on these networks sees as /etc/hosts, made if need be."""
+    names = tuple(names)
+    if not names:
+        return ""
+    lines = [hosts.line(endpoint) for name in sorted(set(names)) for endpoint in host.store.endpoints(name)]
+    return hosts.make(host.store.root, names, lines)
+
+
+def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
+    """Return how a service's command is started. detach: it outlives us and writes to its log."""
+    from nsbridge.kernel.process import ProcessSpec
+
+    name = service.name
+    owner = service.mode.removeprefix("service:") if service.mode.startswith("service:") else name
+    shared = service.mode == "host"
+    on = [endpoint.network for endpoint in host.store.endpoints(name=owner)]
+    return ProcessSpec(
+        argv=service.command,
+        netns=service.netns,
+        environment=tuple((dict(os.environ) | dict(service.environment)).items()),
+        cwd=service.working_dir,
+        user=service.user,
+        hostname="" if shared else service.hostname or name,
+        hosts="" if shared else hosts_file(host, on),
+        resolv="" if shared else resolv_conf(host),
+        log=host.store.log(name) if detach else "",
+        exit_file=host.store.exit_file(name) if detach else "",
+        die_with_parent=not detach,
+        detach=detach,
+    )
+
+
+def launch(host: Host, op: Operation, service: Service) -> Running:
+    """Start a service's command so that it outlives us; its pid is recorded before it runs a single instruction."""
+    from nsbridge.kernel import process
+
+    for folder in ("logs", "exits"):
+        os.makedirs(f"{host.store.root}/{folder}", files.DIRECTORY_MODE, exist_ok=True)
+    files.remove(host.store.exit_file(service.name))
+    op.starting(service.name)
+
+    def record(running: Running) -> None:
+        host.store.put_service(ServiceRecord(service, running.pid, running.started, time.time()))
+
+    return process.start(process_spec(host, service, detach=True), record)
+
+
+def start(host: Host, service: Service) -> Status:
+    """Make a service and start its command in the background; all of it, or nothing."""
+    for last in (False, True):
+        try:
+            with host.operation(f"start {service.name}") as op:
+                build(host, op, service)
+                if service.command:
+                    launch(host, op, service)
+        except KernelError as err:
+            if last or not endpoints.healing(host, service.attachments[0].network if service.attachments else "", err):
+                _leave(host, service)
+                raise
+        except BaseException:
+            _leave(host, service)
+            raise
+        else:
+            return status(host, host.store.service(service.name))
+    raise AssertionError("unreachable")
+
+
+def _leave(host: Host, service: Service) -> None:
+    for attachment in service.attachments:
+        networks.remove_if_idle(host, attachment.network)
+
+
+def restart(host: Host, service: Service) -> None:
+    """Start the command of a service whose process has ended."""
+    with host.store.name_lock(f"/{service.name}"), host.operation(f"restart {service.name}") as op:
+        launch(host, op, service)
+
+
+def run(host: Host, service: Service) -> int:
+    """Run a service's command in the foreground and take the service away when it ends; return its exit status.
+
+    The journal entry stays open while it runs: if we are killed, the command dies with us and the next command
+    takes the rest away.
+    """
+    from nsbridge.kernel.foreground import run_foreground
+
+    try:
+        with host.operation(f"run {service.name}") as op:
+            build(host, op, service)
+            op.starting(service.name)
+
+            def record(running: Running) -> None:
+                host.store.put_service(ServiceRecord(service, running.pid, running.started, time.time()))
+
+            code = run_foreground(process_spec(host, service, detach=False), record)
+            remove_things(host, service)
+            return code
+    finally:
+        _leave(host, service)
+
+
+def execute(host: Host, name: str, command: tuple[str, ...], *, detach: bool = False, **changes: object) -> int:
+    """Run one more command in a service's namespace; return its exit status. NotFound without the service.
+
+    changes: fields of `Service` to set for it: environment, working_dir, user.
+    """
+    from nsbridge.kernel.foreground import run_foreground
+
+    service: Service = host.store.service(name).service
+    spec = process_spec(host, service.replace(command=command, **changes), detach=False)
+    return run_foreground(spec, lambda running: None)
+
+
+def status(host: Host, record: ServiceRecord) -> Status:
+    """Return a service as it is now."""
+    from nsbridge.kernel import process
+
+    name = record.service.name
+    found = host.store.endpoints(name=name)
+    mine = tuple(endpoint for endpoint in found if endpoint.service == name)
+    if record.pid and process.alive(process.Running(record.pid, record.started)):
+        return Status(record, mine, "running")
+    if record.pid:
+        text = (files.read(host.store.exit_file(name)) or "").strip()
+        return Status(record, mine, "exited", int(text) if text.isdigit() else None)
+    return Status(record, mine, "created")
+
+
+def statuses(host: Host, project: str = "") -> tuple[Status, ...]:
+    """Return every service, of one project when it is named."""
+    return tuple(
+        status(host, record) for record in host.store.services() if not project or record.service.project == project
+    )
+
+
+def stop(host: Host, records: Iterable[ServiceRecord], grace_s: float = GRACE_S) -> None:
+    """Stop the commands of services, all at once; whoever they left in their namespaces goes too."""
+    from nsbridge.kernel import process
+
+    records = tuple(records)
+    process.stop([process.Running(each.pid, each.started) for each in records if each.pid], grace_s)
+    for each in records:
+        if each.pid and each.service.mode in ("", "none"):
+            inode = host.kernel.netns_id(each.service.netns)
+            if inode:
+                process.kill_inhabitants(inode, grace_s)
+
+
+def going(host: Host, service: Service) -> tuple[list[Thing], list[Entry]]:
+    """Return what goes with a service: from the kernel, and from the store."""
+    things: list[Thing] = []
+    entries: list[Entry] = []
+    for endpoint in host.store.endpoints(name=service.name):
+        if endpoint.service == service.name:
+            more, rows = endpoints.detach_entries(host, endpoint)
+            things += more
+            entries += rows
+    if service.mode in ("", "none"):
+        things.append(Netns(service.netns))
+    rest = (_path(service.name), f"logs/{service.name}.log", f"exits/{service.name}")
+    return things, [*entries, *map(Put, rest)]
+
+
+def remove_things(host: Host, service: Service) -> None:
+    """Take a service away whose command has ended."""
+    with (
+        host.store.lock(shared=True),
+        host.store.name_lock(f"/{service.name}"),
+        host.operation(f"rm {service.name}", "on") as op,
+    ):
+        things, entries = going(host, service)
+        op.finish([Started(service.name), *map(Began, removing(things)), *entries])
+
+
+def remove(host: Host, name: str, *, force: bool = False) -> None:
+    """Remove a service; InUse while its command runs, unless forced (then it is stopped first)."""
+    record = host.store.service(name)
+    now = status(host, record)
+    if now.state == "running" and not force:
+        raise InUse(f"service {name!r} is running", fix=f"`nsbridge stop {name}` first, or use --force")
+    sharing = [each.service.name for each in host.store.services() if each.service.mode == f"service:{name}"]
+    if sharing:
+        raise InUse(f"the namespace of {name!r} is shared by {', '.join(sharing)}", fix=f"`nsbridge rm {sharing[0]}`")
+    stop(host, (record,))
+    remove_things(host, record.service)
+    _leave(host, record.service)
+
+
+def log_path(host: Host, name: str) -> str:
+    """Return where a service's output is; InvalidIntent when it writes none."""
+    record = host.store.service(name)
+    if not record.service.command:
+        raise InvalidIntent(f"service {name!r} has no command, so it writes nothing", fix="see `nsbridge ps`")
+    return host.store.log(name)

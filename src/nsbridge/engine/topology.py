@@ -1,0 +1,370 @@
+"""A topology file's way into the kernel: decide what has to change, then change that and nothing else."""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface
+
+from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.network import network_things
+from nsbridge.engine import endpoints, networks, services
+from nsbridge.engine.journal import Began, Started
+from nsbridge.errors import InUse, NotFound
+from nsbridge.model.endpoint import Endpoint
+from nsbridge.model.names import mac_for
+from nsbridge.plan.diff import adding, diff, removing
+from nsbridge.state.kernel_state import KernelState
+from nsbridge.state.things import Netns
+from nsbridge.store import leases
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal, TypeAlias
+
+    from nsbridge.engine.host import Host
+    from nsbridge.engine.journal import Entry
+    from nsbridge.engine.services import Status
+    from nsbridge.model.endpoint import PublishedPort
+    from nsbridge.model.network import Network
+    from nsbridge.model.service import Service, Topology
+    from nsbridge.plan.step import Step
+    from nsbridge.state.things import Thing
+    from nsbridge.store.store import ServiceRecord
+
+    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "remove"]
+
+
+class Change(Value):
+    """One thing that `up` would do: to which network or service, why, and the kernel's steps of it.
+
+    kind: ``host``, ``network`` or ``service``. what: ``create``, ``recreate`` (asked for differently), ``mend`` (the
+    kernel holds something else than it should), ``ports``, ``start`` (its command has ended), ``remove``.
+    """
+
+    kind: str
+    name: str
+    what: What
+    why: str
+    steps: tuple[Step, ...] = ()
+
+
+class Decision(Value):
+    """All changes in the order in which they are made, and what a person should know besides."""
+
+    changes: tuple[Change, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+# deciding
+
+
+def filled(wanted: Network, have: Network) -> Network:
+    """Return `wanted` with what it left open as it was chosen for `have`."""
+    subnets = list(wanted.subnets)
+    for subnet in have.subnets:
+        version = subnet.network.version
+        asked_otherwise = version == 4 and wanted.subnets and not wanted.subnet(4) and not wanted.ipv6
+        if wanted.subnet(version) is None and (version == 4 or wanted.ipv6) and not asked_otherwise:
+            subnets.append(subnet)
+    subnets.sort(key=lambda subnet: subnet.network.version)
+    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu)
+
+
+def _lost(host: Host, things: Iterable[Thing]) -> tuple[Step, ...]:
+    """Return the steps that put back what of these things the kernel doesn't hold."""
+    things = tuple(things)
+    return diff(KernelState(host.kernel.find(things)), KernelState(things)).steps
+
+
+def _network_change(host: Host, wanted: Network) -> Change | None:
+    have = host.store.network_or_none(wanted.name)
+    if have is None:
+        facts = host.kernel.facts()
+        complete = networks.chosen(host, wanted, facts)
+        _, shared = networks.shared_steps(host, (*host.store.networks(), complete), facts)
+        steps = (*shared.steps, *adding(network_things(complete, complete.mtu)))
+        return Change("network", wanted.name, "create", "it doesn't exist", steps)
+    if filled(wanted, have) != have:
+        return Change("network", wanted.name, "recreate", "the file asks for something else")
+    steps = _lost(host, network_things(have, have.mtu))
+    return Change("network", wanted.name, "mend", "the kernel doesn't hold all of it", steps) if steps else None
+
+
+def _foreseen(host: Host, service: Service, known: dict[str, Network]) -> tuple[Thing, ...]:
+    """Return what a service that doesn't exist yet will hold, with the addresses it would get now."""
+    found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
+    for place, attachment in enumerate(service.attachments):
+        network = known.get(attachment.network)
+        if network is None:
+            continue
+        asked = {4: attachment.ipv4, 6: attachment.ipv6}
+        addresses = []
+        for subnet in network.subnets:
+            address = asked[subnet.network.version] or _next(host, network, subnet.network.version)
+            addresses.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
+        first = str(addresses[0].ip) if addresses else ""
+        endpoint = Endpoint(
+            network.name,
+            service.name,
+            service.netns,
+            ifname=f"eth{place}",
+            addresses=tuple(addresses),
+            mac=attachment.mac or mac_for(network.name, service.name, first),
+            ports=service.ports if place == 0 else (),
+            gateway=place == 0,
+        )
+        index = host.kernel.link_index(network.ifname)
+        found += endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
+        found += ports_things(network, endpoint)
+    return tuple(found)
+
+
+def _next(host: Host, network: Network, version: int) -> str:
+    subnet = network.subnet(version)
+    assert subnet is not None
+    found = leases.peek(host.store.root, network, subnet, 1)
+    return str(found[0] if found else subnet.network.network_address)
+
+
+def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
+    """Return everything a service that exists should hold in the kernel."""
+    found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
+    for endpoint in host.store.endpoints(name=service.name):
+        if endpoint.service == service.name:
+            found += networks.things_of(host, host.store.network(endpoint.network), endpoint)
+    return tuple(found)
+
+
+def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list[PublishedPort], list[PublishedPort]]:
+    """Return which ports are to be published and which taken away; an ephemeral one is content with any."""
+    left, missing = list(have), []
+    for port in service.ports:
+        match = next(
+            (
+                one
+                for one in left
+                if one == port or (not port.host_port and one.replace(host_port=0, host_ip=port.host_ip) == port)
+            ),
+            None,
+        )
+        if match is None:
+            missing.append(port)
+        else:
+            left.remove(match)
+    return missing, left
+
+
+def _service_change(host: Host, service: Service, known: dict[str, Network], redone: set[str]) -> Change | None:
+    record = host.store.service_or_none(service.name)
+    if record is None or record.service.project != service.project:
+        # A name of another project's is refused when it is claimed, with words that say whose it is.
+        steps = adding(_foreseen(host, service, known))
+        return Change("service", service.name, "create", "it doesn't exist", steps)
+    old = record.service
+    if any(attachment.network in redone for attachment in service.attachments):
+        return Change("service", service.name, "recreate", "its network is made anew")
+    if old.replace(ports=service.ports) != service:
+        return Change("service", service.name, "recreate", "the file asks for something else")
+    things = service_things(host, service)
+    steps = _lost(host, things)
+    if any(isinstance(thing, Netns) for step in steps for thing in step.things):
+        return Change("service", service.name, "recreate", "its namespace is gone", steps)
+    if steps:
+        return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
+    if service.attachments:
+        endpoint = host.store.endpoint(service.attachments[0].network, service.name)
+        missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+        if missing or extra:
+            return Change("service", service.name, "ports", "the file publishes other ports")
+    if service.command and services.status(host, record).state != "running":
+        return Change("service", service.name, "start", "its command has ended")
+    return None
+
+
+def _orphans(host: Host, topology: Topology) -> list[ServiceRecord]:
+    wanted = {service.name for service in topology.services}
+    return [
+        record
+        for record in host.store.services()
+        if record.service.project == topology.project and record.service.name not in wanted
+    ]
+
+
+def _unused(host: Host, topology: Topology) -> list[Network]:
+    wanted = {network.name for network in topology.networks}
+    return [
+        network
+        for network in host.store.networks()
+        if network.project == topology.project and network.name not in wanted
+    ]
+
+
+def decide(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate: bool = False) -> Decision:
+    """Return what `up` would do; changes nothing. NotFound for an external network that isn't there."""
+    for name in topology.external:
+        host.store.network(name)
+    changes: list[Change] = []
+    remarks = list(topology.warnings)
+    shared = networks.shared_steps(host, host.store.networks(), host.kernel.facts())[1]
+    if shared:
+        changes.append(Change("host", "", "mend", "the kernel doesn't hold what networks share", shared.steps))
+    for wanted in topology.networks:
+        change = _network_change(host, wanted)
+        changes += [change] if change else []
+    redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
+    known = {
+        network.name: host.store.network_or_none(network.name) or _first_look(host, network)
+        for network in topology.networks
+    }
+    known |= {name: host.store.network(name) for name in topology.external}
+    for service in topology.started_order():
+        change = _service_change(host, service, known, redone)
+        if recreate and (change is None or change.what in ("mend", "ports", "start")):
+            change = Change("service", service.name, "recreate", "asked for")
+        changes += [change] if change else []
+    orphans = [record.service.name for record in _orphans(host, topology)]
+    if remove_orphans:
+        changes += [Change("service", name, "remove", "the file doesn't have it") for name in orphans]
+    elif orphans:
+        remarks.append(f"not in the file any more: {', '.join(orphans)} (--remove-orphans takes them away)")
+    for network in _unused(host, topology):
+        if remove_orphans or not any(endpoint for endpoint in host.store.endpoints(network.name)):
+            changes.append(Change("network", network.name, "remove", "the file doesn't have it"))
+    return Decision(tuple(changes), tuple(remarks))
+
+
+def _first_look(host: Host, network: Network) -> Network:
+    return networks.chosen(host, network, host.kernel.facts())
+
+
+# doing
+
+
+def up(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate: bool = False) -> Decision:
+    """Bring a topology into being, or what differs of it; return what was done.
+
+    Each network and service comes whole or not at all; what was up before a failure stays up, and the next `up`
+    goes on from there.
+    """
+    decision = decide(host, topology, remove_orphans=remove_orphans, recreate=recreate)
+    for remark in decision.remarks:
+        host.say(remark)
+    by_service = {service.name: service for service in topology.services}
+    by_network = {network.name: network for network in topology.networks}
+    going = [c.name for c in decision.changes if c.kind == "service" and c.what in ("recreate", "remove")]
+    for name in reversed(going):
+        record = host.store.service_or_none(name)
+        if record is not None:
+            host.say(f"removing service {name}")
+            services.stop(host, (record,))
+            services.remove_things(host, record.service)
+    for change in decision.changes:
+        if change.kind == "network" and change.what in ("recreate", "remove"):
+            networks.remove(host, change.name)
+    for change in decision.changes:
+        host.say(f"{change.what} {change.kind} {change.name}".rstrip())
+        if change.kind == "host":
+            _mend_host(host, change)
+        elif change.kind == "network" and change.what != "remove":
+            _do_network(host, change, by_network[change.name])
+        elif change.kind == "service" and change.what != "remove":
+            _do_service(host, change, by_service[change.name])
+    return decision
+
+
+def _mend_host(host: Host, change: Change) -> None:
+    with host.store.lock(), host.operation("mend host") as op:
+        if networks.settle(host, op, host.store.networks(), host.kernel.facts()):
+            networks.restore_elements(host, op)
+
+
+def _do_network(host: Host, change: Change, network: Network) -> None:
+    if change.what == "mend":
+        with host.store.lock(), host.operation(f"mend network {network.name}") as op:
+            for step in networks.mend(host, host.store.network(network.name)):
+                op.step(step)
+    else:
+        networks.create(host, network)
+
+
+def _do_service(host: Host, change: Change, service: Service) -> None:
+    if change.what in ("create", "recreate"):
+        services.start(host, service)
+        return
+    if change.what == "mend":
+        with (
+            host.store.lock(shared=True),
+            host.store.name_lock(f"/{service.name}"),
+            host.operation(f"mend service {service.name}") as op,
+        ):
+            for step in _lost(host, service_things(host, service)):
+                op.step(step)
+    _do_ports(host, service)
+    record = host.store.service(service.name)
+    host.store.put_service(record.replace(service=service))
+    if service.command and services.status(host, record).state != "running":
+        services.restart(host, service)
+
+
+def _do_ports(host: Host, service: Service) -> None:
+    if not service.attachments:
+        return
+    network = service.attachments[0].network
+    endpoint = host.store.endpoint(network, service.name)
+    missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+    if extra:
+        endpoints.unpublish(host, service.name, tuple(extra), network)
+    if missing:
+        endpoints.publish(host, service.name, tuple(missing), network)
+
+
+def projects(host: Host) -> tuple[str, ...]:
+    """Return the names of the projects that are up."""
+    found = {record.service.project for record in host.store.services()}
+    found |= {network.project for network in host.store.networks()}
+    return tuple(sorted(found - {""}))
+
+
+def one_project(host: Host) -> str:
+    """Return the project that is up when there is just one; NotFound and InUse say what to name."""
+    found = projects(host)
+    if not found:
+        raise NotFound("no project is up on this host", fix="bring one up with `nsbridge up -f FILE`")
+    if len(found) > 1:
+        raise InUse(f"several projects are up: {', '.join(found)}", fix="say which: -p PROJECT, or -f FILE")
+    return found[0]
+
+
+def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[Status, ...]:
+    """Take a project's services and networks away, all in one go; return the services that were there."""
+    there = services.statuses(host, project)
+    names = {status.record.service.name for status in there}
+    mine = [network for network in host.store.networks() if network.project == project]
+    if not there and not mine:
+        have = ", ".join(projects(host)) or "none"
+        raise NotFound(f"project {project!r} isn't up (up: {have})", fix="nothing is left to do")
+    host.say(f"stopping {len(there)} services")
+    services.stop(host, [status.record for status in there], grace_s)
+    with host.store.lock(), host.operation(f"down {project}", "on") as op:
+        things: list[Thing] = []
+        entries: list[Entry] = [Started(name) for name in names]
+        rest: list[Entry] = []
+        for status in there:
+            more, rows = services.going(host, status.record.service)
+            things += more
+            rest += rows
+        free = []
+        for network in mine:
+            others = [one.name for one in host.store.endpoints(network.name) if one.service not in names]
+            if others:
+                host.say(f"kept network {network.name}: {', '.join(others)} is still on it")
+            else:
+                free.append(network)
+        more_things, more_entries = networks.leaving(host, tuple(free)) if free else ((), [])
+        host.say(f"removing {len(names)} services and {len(free)} networks")
+        op.finish([*entries, *map(Began, removing((*things, *more_things))), *rest, *more_entries])
+    for status in there:
+        for endpoint in status.endpoints:
+            networks.remove_if_idle(host, endpoint.network)
+    return there

@@ -1,0 +1,92 @@
+"""`simulate` behind the `Kernel` interface: dry runs and unit tests meet the behaviour that explanations use."""
+
+from __future__ import annotations
+
+from nsbridge.kernel.interface import HostFacts
+from nsbridge.state.kernel_state import KernelState
+from nsbridge.state.simulate import simulate
+from nsbridge.state.things import Netns, Sysctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from nsbridge.plan.step import Step
+    from nsbridge.state.things import Thing
+
+
+class FakeKernel:
+    """A kernel that is a value.
+
+    listening: (proto, port) pairs that host processes hold. namespaces: paths of those somebody else made.
+    """
+
+    def __init__(
+        self,
+        state: KernelState | None = None,
+        *,
+        facts: HostFacts | None = None,
+        listening: Iterable[tuple[str, int]] = (),
+        namespaces: Iterable[str] = (),
+    ) -> None:
+        self.state = (state or KernelState()) | [Netns(path) for path in namespaces]
+        self.known = facts if facts is not None else HostFacts(sysctls=(("net/ipv4/ip_forward", "0"),))
+        self.listening = frozenset(listening)
+        self._indexes: dict[str, int] = {}
+
+    def do(self, step: Step) -> None:
+        """Simulate the step; raises what `simulate` raises."""
+        self.state = simulate(self.state, step)
+        for thing in step.things:
+            if isinstance(thing, Sysctl) and step.verb != "change":
+                self._set(thing.key, thing.value if step.verb == "add" else thing.was)
+
+    def _set(self, key: str, value: str) -> None:
+        if self.known.sysctl(key):
+            pairs = tuple((k, value if k == key else v) for k, v in self.known.sysctls)
+            self.known = self.known.replace(sysctls=pairs)
+
+    def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
+        """Return those of the things that are in the state, equal."""
+        return tuple(thing for thing in things if thing in self.state)
+
+    def observe(self, namespaces: Iterable[str]) -> KernelState:
+        """Return the state; all of it is ours."""
+        return self.state
+
+    def facts(self) -> HostFacts:
+        """Return the facts it was made with, settings as they are by now."""
+        return self.known
+
+    def link_index(self, name: str) -> int:
+        """Return a number for a link that exists, else 0; stable for one name."""
+        if self.state.find(("link", "", name)) is None:
+            return 0
+        return self._indexes.setdefault(name, len(self._indexes) + 2)
+
+    def netns_id(self, path: str) -> int:
+        """Return a number for a namespace that exists, else 0."""
+        return 0 if self.state.find(("netns", path)) is None else 1 + sum(map(ord, path))
+
+    def host_id(self) -> str:
+        """Name it ``fake``."""
+        return "fake"
+
+    def port_listener(self, proto: str, address: Any, port: int) -> bool:
+        """Tell whether it was told that a process listens there."""
+        return (proto, port) in self.listening
+
+    def free_port(self, proto: str) -> int:
+        """Return the first port from 49152 on that nothing uses (RFC 6335 §6)."""
+        taken = {key for thing in self.state for key in [getattr(thing, "key", ())]}
+        return next(port for port in range(49152, 65536) if (proto, port) not in taken | self.listening)
+
+    def setting(self, key: str) -> str:
+        """Return what the facts say."""
+        return self.known.sysctl(key)
+
+    def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the data of a map element, None without one."""
+        found = self.state.find(("element", *table, name, *map(str, key)))
+        return None if found is None else getattr(found, "data", None)

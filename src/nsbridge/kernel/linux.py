@@ -1,0 +1,235 @@
+"""The Kernel of a running Linux: one host namespace, that of the thread that first uses it.
+
+Sockets are opened when first needed and kept. Nothing here moves the caller's thread: work in other
+namespaces is done by threads of `netns`. Writing is in apply.py, reading everything in observe.py; this
+module holds the rest of the interface.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+
+from nsbridge.errors import KernelError
+from nsbridge.firewall.ruleset import Element, Table
+from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl
+from nsbridge.kernel.interface import HostFacts
+from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
+from nsbridge.model.names import is_ours
+from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from nsbridge.kernel.nftnetlink import Nft
+    from nsbridge.plan.step import Step
+    from nsbridge.state.kernel_state import KernelState
+    from nsbridge.state.things import Network_, Thing
+
+FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+_SOCK_TYPES = {"tcp": (_socket.SOCK_STREAM, 6), "udp": (_socket.SOCK_DGRAM, 17), "sctp": (_socket.SOCK_STREAM, 132)}
+
+
+class LinuxKernel:
+    """See kernel/interface.py, which says what each method promises."""
+
+    def __init__(self) -> None:
+        self._route: NetlinkSocket | None = None
+        self._nft: Nft | None = None
+
+    @property
+    def route(self) -> NetlinkSocket:
+        """The rtnetlink socket of the host namespace."""
+        if self._route is None:
+            self._route = NetlinkSocket(ROUTE)
+        return self._route
+
+    @property
+    def nft(self) -> Nft:
+        """The firewall of the host namespace."""
+        if self._nft is None:
+            from nsbridge.kernel.nftnetlink import Nft
+
+            self._nft = Nft()
+        return self._nft
+
+    def do(self, step: Step) -> None:
+        """Carry out a step."""
+        from nsbridge.kernel.apply import Work
+
+        Work(self, step).run()
+
+    def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
+        """Return those of the things that exist and are ours."""
+        asked = tuple(things)
+        inner: dict[str, list[Thing]] = {}
+        firewall: list[Table | Element] = []
+        found: set[tuple[str, ...]] = set()
+        for thing in asked:
+            if isinstance(thing, (Table, Element)):
+                firewall.append(thing)
+            elif isinstance(thing, ForeignAccept):
+                from nsbridge.kernel import foreign
+
+                if foreign.present(thing):
+                    found.add(thing.identity)
+            elif isinstance(thing, Netns):
+                if netns.inode(thing.path):
+                    found.add(thing.identity)
+            else:
+                inner.setdefault(thing.netns, []).append(thing)
+        for path, there in inner.items():
+            found |= {thing.identity for thing in self._find_there(path, there)}
+        if firewall:
+            found |= {thing.identity for thing in self.nft.find(tuple(firewall))}
+        return tuple([thing for thing in asked if thing.identity in found])
+
+    def _find_there(self, path: str, things: list[Thing]) -> list[Thing]:
+        if path == HOST:
+            return [thing for thing in things if _exists(self.route, thing)]
+
+        def look() -> list[Thing]:
+            with NetlinkSocket(ROUTE) as sock:
+                return [thing for thing in things if _exists(sock, thing)]
+
+        try:
+            return netns.inside(path, look)
+        except OSError as err:
+            if err.errno in (errno.ENOENT, errno.EINVAL, errno.ESRCH):
+                return []
+            raise KernelError(f"can't look into {path}: {err.strerror}", errno=err.errno or 0) from err
+
+    def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:
+        """Read everything of ours on the host and everything in these namespaces (paths).
+
+        settings: (namespace, key) of further settings to report, whatever their value.
+        """
+        from nsbridge.kernel import foreign
+        from nsbridge.kernel.observe import observe
+
+        accepts = [thing for thing in foreign.droppers(self.nft) if foreign.present(thing)]
+        return observe(self.route, namespaces, settings) | self.nft.observe() | accepts
+
+    def facts(self) -> HostFacts:
+        """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
+        from nsbridge.kernel import foreign
+
+        return host_facts(self.route).replace(droppers=tuple(foreign.droppers(self.nft)))
+
+    def netns_id(self, path: str) -> int:
+        """Return the inode of a namespace, 0 when the path opens none."""
+        return netns.inode(path)
+
+    def host_id(self) -> str:
+        """Name this host namespace: ``host`` for the machine's own, else ``ns-`` and its cookie."""
+        return netns.host_id()
+
+    def link_index(self, name: str) -> int:
+        """Return the index of a link of the host, 0 without one; a network's port group is made of its bridge's."""
+        from nsbridge.kernel.apply import index_of
+
+        try:
+            return index_of(self.route, name)
+        except OSError:
+            return 0
+
+    def port_listener(self, proto: str, address: Any, port: int) -> bool:
+        """Tell whether a process of the host holds that port, by trying to bind it. address: None for any."""
+        texts = ["0.0.0.0", "::"] if address is None else [str(address)]
+        return any(_held(proto, text, port) for text in texts)
+
+    def free_port(self, proto: str) -> int:
+        """Return a port that nobody holds on any address now, as the kernel chooses them (ip_local_port_range)."""
+        kind, number = _SOCK_TYPES[proto]
+        sock = _socket.socket(_socket.AF_INET, kind, number)
+        try:
+            sock.bind(("0.0.0.0", 0))
+            return int(sock.getsockname()[1])
+        finally:
+            sock.close()
+
+    def setting(self, key: str) -> str:
+        """Return the value of a setting of the host, "" without one."""
+        return sysctl.read(key)
+
+    def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the data of a map element, None without one."""
+        return self.nft.element_data(table, name, key)
+
+
+def _exists(sock: NetlinkSocket, thing: Thing) -> bool:
+    """Whether a link of ours, an address, a route or a setting is there, in the namespace of socket and thread."""
+    if isinstance(thing, Sysctl):
+        return sysctl.read(thing.key) == thing.value
+    name = thing.name if isinstance(thing, Link) else thing.link  # type: ignore[union-attr]
+    try:
+        link = rtnetlink.decode_link(thing.netns, sock.request(rtnetlink.get_link(name))[0][1])  # type: ignore[union-attr]
+    except Refused:
+        return False
+    names = {link.index: name}
+    if isinstance(thing, Link):
+        # An inner end needs no mark: it is ours when it is what was asked for. (A group is seen inside too.)
+        same = link.link.group == thing.group and link.link.kind == thing.kind
+        return is_ours(link.link.group) if thing.netns == HOST else same
+    if isinstance(thing, Address):
+        replies = sock.dump(rtroute.get_addresses(link.index))
+        return any(rtroute.decode_address(thing.netns, body, names) == thing for _, body in replies)
+    if isinstance(thing, Route):
+        replies = sock.dump(rtroute.get_routes(thing.dst.version, link.index))
+        found = [rtroute.decode_route(thing.netns, body, names) for _, body in replies]
+        return (thing, rtroute.PROTOCOL) in found
+    return False
+
+
+def _held(proto: str, address: str, port: int) -> bool:
+    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
+    kind, number = _SOCK_TYPES[proto]
+    try:
+        sock = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, number)
+    except OSError:  # a kernel without that protocol has no listeners for it
+        return False
+    try:
+        if family == _socket.AF_INET6:
+            sock.setsockopt(41, 26, 1)  # IPPROTO_IPV6, IPV6_V6ONLY: an IPv4 listener is another question
+        if proto == "tcp":
+            # With it, connections in TIME_WAIT don't count, while a listener still does. UDP would share.
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+    except OSError as err:
+        return err.errno == errno.EADDRINUSE
+    finally:
+        sock.close()
+    return False
+
+
+def host_facts(sock: NetlinkSocket) -> HostFacts:
+    """Facts from links, routes and settings; `droppers` stays empty."""
+    links = {}
+    for _, body in sock.dump(rtnetlink.get_links()):
+        one = rtnetlink.decode_link(HOST, body)
+        links[one.index] = one.link
+    names = {index: link.name for index, link in links.items()}
+    mtus = {link.name: link.mtu for link in links.values()}
+    routes: list[tuple[Network_, str]] = []
+    uplinks: dict[str, int] = {}
+    for family in (4, 6):
+        for route in _routes(sock, family, names):
+            if not route.dst.prefixlen:
+                uplinks.setdefault(route.link, mtus[route.link])
+            elif not route.dst.is_link_local and not route.dst.is_multicast:
+                routes.append((route.dst, route.link))
+    keys = [*FORWARDING, *(f"net/ipv6/conf/{name}/accept_ra" for name in uplinks)]
+    values = [(key, sysctl.read(key)) for key in keys]
+    return HostFacts(
+        mtu=next(iter(uplinks.values()), 1500),
+        routes=tuple(dict.fromkeys(routes)),
+        sysctls=tuple([pair for pair in values if pair[1]]),
+    )
+
+
+def _routes(sock: NetlinkSocket, family: int, names: dict[int, str]) -> list[Route]:
+    """Routes of the main table, preferred ones (the lowest metric) first."""
+    found = [rtroute.decode_routes(HOST, body, names) for _, body in sock.dump(rtroute.get_routes(family))]
+    return sorted([route for routes in found for route, _ in routes], key=lambda route: route.metric)

@@ -1,0 +1,176 @@
+"""Network namespaces by path: make, remove, and work inside one, without a fork.
+
+A namespace belongs to a thread. Work inside one is done by a new thread that enters it, does the work and
+ends; it never goes back, so no failed way back can leave a thread in the wrong place, and the caller's thread
+is never moved. A named namespace is a bind mount of ``/proc/thread-self/ns/net``, as ip-netns(8) makes them,
+so `ip netns exec` finds ours and we find its.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+from _struct import pack
+from _thread import allocate_lock, start_new_thread
+
+from nsbridge.kernel import libc
+from nsbridge.kernel.netlink import ACK, ROUTE, NetlinkSocket, message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+DIRECTORY = "/run/netns"
+"""Where named namespaces live: ip-netns(8) and everybody after it."""
+
+_OWN = "/proc/thread-self/ns/net"
+_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, Linux 5.14
+_RTM_NEWLINK, _LOOPBACK, _IFF_UP = 16, 1, 1
+
+
+def _in_thread(function: Callable[[], T]) -> T:
+    """Run it in a thread of its own; give back its result or raise its exception."""
+    result: list[Any] = []
+    failure: list[BaseException] = []
+    ended = allocate_lock()
+    ended.acquire()
+
+    def work() -> None:
+        try:
+            result.append(function())
+        except BaseException as err:
+            failure.append(err)
+        finally:
+            ended.release()
+
+    start_new_thread(work, ())
+    ended.acquire()
+    if failure:
+        raise failure[0]
+    value: T = result[0]
+    return value
+
+
+def inside_fd(fd: int, function: Callable[[], T]) -> T:
+    """Run a function in a thread that has entered the namespace behind `fd`; give back its result or exception."""
+
+    def enter() -> T:
+        libc.setns(fd)
+        return function()
+
+    return _in_thread(enter)
+
+
+def inside(path: str, function: Callable[[], T]) -> T:
+    """Run a function inside the namespace that `path` opens; the empty path is the caller's own.
+
+    OSError when the path opens none (ENOENT, EINVAL) or may not be entered (EPERM).
+    """
+    if not path:
+        return function()
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return inside_fd(fd, function)
+    finally:
+        os.close(fd)
+
+
+def _share_directory() -> None:
+    """Make /run/netns a shared mount of its own, as `ip netns add` does.
+
+    Left undone, the next `ip netns add` would do it over our mounts: each would then be there twice, and
+    the lower one keeps its namespace alive and its file busy after we unmounted the upper one.
+    """
+    try:
+        libc.mount("", DIRECTORY, libc.MS_SHARED | libc.MS_REC)
+        return
+    except OSError:  # EINVAL: not a mount yet
+        pass
+    lock = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            libc.mount("", DIRECTORY, libc.MS_SHARED | libc.MS_REC)
+        except OSError:
+            libc.mount(DIRECTORY, DIRECTORY, libc.MS_BIND | libc.MS_REC)
+            libc.mount("", DIRECTORY, libc.MS_SHARED | libc.MS_REC)
+    finally:
+        os.close(lock)
+
+
+def create(path: str) -> None:
+    """Make a network namespace with its loopback up and name it `path`.
+
+    FileExistsError when the path is there already, other OSErrors as the kernel gives them; nothing is left then.
+    """
+    directory = os.path.dirname(path)
+    os.makedirs(directory, 0o755, exist_ok=True)
+    if directory == DIRECTORY:
+        _share_directory()
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+
+    def make() -> None:
+        libc.unshare()
+        raise_loopback = message(_RTM_NEWLINK, ACK, pack("=BBHiII", 0, 0, 0, _LOOPBACK, _IFF_UP, _IFF_UP))
+        with NetlinkSocket(ROUTE) as sock:
+            sock.transact([raise_loopback])
+        libc.mount(_OWN, path, libc.MS_BIND)
+
+    try:
+        _in_thread(make)
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
+def remove(path: str) -> None:
+    """Take the name away; the namespace goes with its last process. What is already gone is no error."""
+    for _ in range(8):  # mounted once, by us; more only if somebody stacked mounts on the name
+        try:
+            libc.umount(path)
+        except OSError as err:
+            if err.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
+            break
+    try:  # noqa: SIM105 (contextlib is too dear to import)
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def inode(path: str) -> int:
+    """The number of the namespace that `path` opens (of the caller's own for ""), 0 when it opens none."""
+    try:
+        own = os.stat(_OWN)
+        found = os.stat(path) if path else own
+    except OSError:
+        return 0
+    return found.st_ino if found.st_dev == own.st_dev else 0
+
+
+def host_id() -> str:
+    """Name the namespace of the calling thread: ``host`` if it is that of process 1, else ``ns-`` and its cookie.
+
+    The cookie is never used twice until the next boot, an inode is (SO_NETNS_COOKIE; before Linux 5.14 it is
+    the inode after all).
+    """
+    own = os.stat(_OWN)
+    try:
+        first = os.stat("/proc/1/ns/net")
+        if (first.st_dev, first.st_ino) == (own.st_dev, own.st_ino):
+            return "host"
+    except OSError:  # no permission to look at process 1: so we aren't the machine's root
+        pass
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        cookie = sock.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        return f"ns-{int.from_bytes(cookie, 'little')}"
+    except OSError:
+        return f"ns-{own.st_ino}"
+    finally:
+        sock.close()

@@ -1,0 +1,324 @@
+"""nf_tables messages read back as sets, chains and rules: the other direction of `nftencode`.
+
+A rule's expressions are walked in order while the registers remember which field was loaded into them; each
+comparison, lookup or translation then becomes one value. What our vocabulary has no word for becomes `Opaque`
+with the kernel's name for it, so a strange rule in our table is a difference and never a guess.
+"""
+
+from __future__ import annotations
+
+from nsbridge.firewall.ruleset import (
+    Accept,
+    Chain,
+    Counter,
+    Dnat,
+    Drop,
+    Goto,
+    InSet,
+    Jump,
+    Masquerade,
+    Match,
+    Opaque,
+    Return,
+    Rule,
+    Set,
+    SetMarkBits,
+)
+from nsbridge.kernel import nftschema as nf
+from nsbridge.kernel.netlink import as_be32, as_text, attribute_list, attributes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from nsbridge.firewall.ruleset import Expression
+
+    Attributes: TypeAlias = dict[int, bytes]
+
+_HOOK_NAMES = {number: name for name, number in nf.HOOKS.items()}
+_FAMILY_NAMES = {number: name for name, number in nf.FAMILIES.items()}
+_NO_BYTES = b"\0\0\0\0"
+
+
+def family(body: bytes) -> str:
+    """The family a message is about; empty for one we don't know."""
+    return _FAMILY_NAMES.get(body[0], "")
+
+
+def comment(data: bytes, tag: int = 0) -> str:
+    """The comment in user data, empty without one."""
+    offset = 0
+    while offset + 2 <= len(data):
+        size = data[offset + 1]
+        if data[offset] == tag:
+            return as_text(data[offset + 2 : offset + 2 + size])
+        offset += 2 + size
+    return ""
+
+
+# ------------------------------------------------------------------ sets
+
+
+def set_of(body: bytes) -> Set:
+    """A set; a type or flag we have no word for stands in `key` as a number, so it equals none of ours."""
+    found = attributes(body, 4)
+    flags = as_be32(found.get(3, _NO_BYTES))
+    key = _types(as_be32(found[4]))
+    data = _types(as_be32(found[6])) if 6 in found else ()
+    if unknown := flags & ~(nf.SET_INTERVAL | nf.SET_MAP | nf.SET_CONCAT | nf.SET_ANONYMOUS | nf.SET_CONSTANT):
+        key = (*key, f"flags {unknown:#x}")
+    interval = bool(flags & nf.SET_INTERVAL)
+    return Set(as_text(found[2]), key, data, interval, why=comment(found.get(13, b""), 7))
+
+
+def known(one: Set) -> bool:
+    """Tell whether all its types are ours, so that its elements can be read."""
+    return all(kind in nf.TYPES for kind in one.key + one.data)
+
+
+def _types(code: int) -> tuple[str, ...]:
+    kinds: list[str] = []
+    while code:
+        kinds.append(nf.TYPE_OF_CODE.get(code & 63, f"type {code & 63}"))
+        code >>= 6
+    return tuple(reversed(kinds))
+
+
+# ------------------------------------------------------------------ chains and rules
+
+
+def chain_of(body: bytes) -> tuple[str, Chain, bool]:
+    """Its table, the chain without rules, and whether its policy is drop."""
+    found = attributes(body, 4)
+    name, why = as_text(found[3]), comment(found.get(12, b""))
+    if 4 not in found:
+        return as_text(found[1]), Chain(name, (), why=why), False
+    hook = attributes(found[4])
+    number = as_be32(hook[1])
+    priority = int.from_bytes(hook[2], "big", signed=True)
+    kind = as_text(found.get(7, b""))
+    base = Chain(name, (), kind, _HOOK_NAMES.get(number, f"hook {number}"), priority, why=why)
+    return as_text(found[1]), base, as_be32(found.get(5, b"\0\0\0\1")) == nf.DROP
+
+
+def rule_of(body: bytes, sets: Mapping[str, Set]) -> tuple[str, Rule]:
+    """Its chain and the rule."""
+    found = attributes(body, 4)
+    reader = _Reader(sets)
+    for _, data in attribute_list(found.get(4, b"")):
+        item = attributes(data)
+        reader.read(as_text(item[1]), attributes(item.get(2, b"")))
+    return as_text(found[2]), Rule(reader.finish(), why=comment(found.get(7, b"")))
+
+
+class _Reader:
+    """Walks the expressions of one rule."""
+
+    def __init__(self, sets: Mapping[str, Set]) -> None:
+        self.sets = sets
+        self.registers: dict[int, tuple[str, int]] = {}  # what was loaded: field and bytes
+        self.mask: tuple[bytes, bytes] | None = None  # of the bitwise expression just before
+        self.pending: Match | None = None  # a protocol test that may be nft's hidden one
+        self.lookup: tuple[str, tuple[str, ...]] | None = None  # a map whose data nobody used yet
+        self.found: list[Expression] = []
+
+    def read(self, name: str, item: Attributes) -> None:
+        """Take one expression."""
+        reader = _READERS.get(name)
+        if reader is None or not reader(self, item):
+            self.emit(Opaque(name))
+            self.registers.clear()
+            self.mask = self.lookup = None
+
+    def finish(self) -> tuple[Expression, ...]:
+        """Return what the rule says."""
+        if self.lookup:
+            self.emit(Opaque(f"lookup in map {self.lookup[0]} that leads nowhere"))
+        self.flush()
+        return tuple(self.found)
+
+    def flush(self) -> None:
+        """Keep a protocol test that turned out not to belong to the next field."""
+        if self.pending is not None:
+            self.found.append(self.pending)
+            self.pending = None
+
+    def emit(self, one: Expression, fields: Sequence[str] = ()) -> None:
+        """Add a value that reads these fields."""
+        if self.pending is not None and self.pending.value in [
+            {"ip": "ipv4", "ip6": "ipv6"}.get(nf.family_of(name), "") for name in fields
+        ]:
+            self.pending = None
+        self.flush()
+        if type(one) is Match and one.field == "nfproto" and not one.negate:
+            self.pending = one
+        else:
+            self.found.append(one)
+
+    def load(self, name: str, item: Attributes) -> bool:
+        """Load a field, by meta, payload, ct or fib, into a register."""
+        if 1 not in item:
+            return name == "meta" and self.set_mark(item)
+        last = 3 if name in ("meta", "ct") else 4
+        numbers = [as_be32(item[kind]) for kind in range(2, last) if kind in item]
+        field = nf.FIELD_OF_LOAD.get((name, tuple(numbers)))
+        if field is None or (name == "ct" and 3 in item):
+            return False
+        size = as_be32(item[4]) if name == "payload" else nf.LENGTH[nf.FIELDS[field][2]]
+        if size > nf.LENGTH[nf.FIELDS[field][2]]:
+            return False
+        self.registers[_number(item[1])] = (field, size)
+        self.mask = None
+        return True
+
+    def set_mark(self, item: Attributes) -> bool:
+        """Set the mark, to that the mark with some bits on."""
+        loaded = self.registers.get(_number(item[3])) if 3 in item else None
+        if as_be32(item[2]) != 3 or self.mask is None or loaded is None or loaded[0] != "mark":
+            return False
+        keep, bits = (nf.from_native(raw) for raw in self.mask)
+        if keep | bits != 0xFFFFFFFF or keep & bits:
+            return False
+        self.emit(SetMarkBits(bits))
+        self.mask = None
+        return True
+
+    def bitwise(self, item: Attributes) -> bool:
+        """Mask a register in place."""
+        if as_be32(item.get(6, _NO_BYTES)) or item[1] != item[2]:
+            return False
+        self.mask = (value(item, 4), value(item, 5))
+        return _number(item[1]) in self.registers
+
+    def compare(self, item: Attributes) -> bool:
+        """Compare (cmp): a field, maybe masked, equals or doesn't equal a constant."""
+        operation = as_be32(item[2])
+        loaded = self.registers.get(_number(item[1]))
+        if loaded is None or operation > 1:
+            return False
+        field, size = loaded
+        kind = nf.FIELDS[field][2]
+        mask, self.mask = self.mask, None
+        if mask is not None and any(mask[1]):
+            return False
+        match = _compared(field, kind, size, mask[0] if mask else None, value(item, 3), bool(operation))
+        if match is None:
+            return False
+        self.emit(match, (field,))
+        return True
+
+    def look_up(self, item: Attributes) -> bool:
+        """Look up (lookup) in a set, or in a map for the nat that follows."""
+        one = self.sets.get(as_text(item[1]))
+        fields = self.concatenation(_number(item[2]), one) if one is not None and known(one) else None
+        if one is None or fields is None:
+            return False
+        if 3 in item:
+            self.lookup = (one.name, fields)
+            self.registers.clear()
+            return _number(item[3]) == nf.FIRST_REGISTER
+        self.emit(InSet(fields, one.name, bool(as_be32(item.get(5, _NO_BYTES)) & 1)), fields)  # type: ignore[arg-type]
+        return True
+
+    def concatenation(self, register: int, one: Set) -> tuple[str, ...] | None:
+        """The fields in the registers from there on that make up the set's key."""
+        fields = []
+        for kind in one.key:
+            loaded = self.registers.get(register)
+            if loaded is None or nf.FIELDS[loaded[0]][2] != kind or loaded[1] != nf.LENGTH[kind]:
+                return None
+            fields.append(loaded[0])
+            register += nf.words(kind)
+        return tuple(fields)
+
+    def translate(self, item: Attributes) -> bool:
+        """Translate (nat) to what the lookup before it found."""
+        name = {nf.FAMILIES["ip"]: "ip", nf.FAMILIES["ip6"]: "ip6"}.get(as_be32(item[2]))
+        lookup, self.lookup = self.lookup, None
+        if lookup is None or name is None or as_be32(item[1]) != 1 or 5 not in item:
+            return False
+        port = nf.FIRST_REGISTER + (1 if name == "ip" else 4)
+        ranges = (item.get(4, item[3]), item.get(6, item[5])) != (item[3], item[5])
+        # Kernels add the flags that follow from the registers: addresses (1) and ports (2) are given.
+        if _number(item[3]) != nf.FIRST_REGISTER or _number(item[5]) != port or ranges:
+            return False
+        if as_be32(item.get(7, _NO_BYTES)) & ~3:
+            return False
+        self.emit(Dnat(name, lookup[1], lookup[0]), lookup[1])  # type: ignore[arg-type]
+        return True
+
+    def immediate(self, item: Attributes) -> bool:
+        """A verdict."""
+        verdict = attributes(attributes(item.get(2, b"")).get(2, b""))
+        if as_be32(item[1]) or 1 not in verdict:
+            return False
+        code = int.from_bytes(verdict[1], "big", signed=True)
+        if code in (nf.JUMP, nf.GOTO):
+            chain = as_text(verdict[2])
+            self.emit(Jump(chain) if code == nf.JUMP else Goto(chain))
+            return True
+        plain: dict[int, Expression] = {nf.ACCEPT: Accept(), nf.DROP: Drop(), nf.RETURN: Return()}
+        if code not in plain:
+            return False
+        self.emit(plain[code])
+        return True
+
+    def plain(self, one: Expression, item: Attributes, allowed: Sequence[int]) -> bool:
+        """Take counter and masq, when they carry nothing special."""
+        if any(kind not in allowed for kind in item):
+            return False
+        self.emit(one)
+        return True
+
+
+def value(item: Attributes, kind: int) -> bytes:
+    """The raw bytes in a data attribute, empty without one."""
+    return attributes(item.get(kind, b"")).get(1, b"")
+
+
+def _number(raw: bytes) -> int:
+    """A register as one of four bytes."""
+    number = as_be32(raw)
+    return 4 + 4 * number if 1 <= number <= 4 else number
+
+
+def _compared(field: str, kind: str, size: int, mask: bytes | None, raw: bytes, negate: bool) -> Match | None:
+    """A comparison as a value, None for one we have no word for."""
+    if kind in ("ct_state", "ct_status"):
+        # nft writes "any of" as: what is left after masking isn't zero.
+        if mask is None or any(raw):
+            return None
+        return Match(field, nf.bit_names(kind, nf.from_native(mask)), not negate)  # type: ignore[arg-type]
+    if kind == "mark":
+        masked = nf.from_native(mask) if mask is not None else 0xFFFFFFFF
+        return Match(field, (masked, nf.from_native(raw)), negate)  # type: ignore[arg-type]
+    if kind in ("ipv4_addr", "ipv6_addr"):
+        full = nf.LENGTH[kind]
+        if len(raw) != size or (mask is not None and size != full):
+            return None
+        if mask is not None:
+            ones = format(int.from_bytes(mask, "big"), f"0{8 * full}b").rstrip("0")
+            if "0" in ones:
+                return None
+            return Match(field, nf.network(kind, raw, len(ones)), negate)  # type: ignore[arg-type]
+        if size < full:
+            return Match(field, nf.network(kind, raw.ljust(full, b"\0"), 8 * size), negate)  # type: ignore[arg-type]
+    elif mask is not None or len(raw) != size:
+        return None
+    return Match(field, nf.unpack_value(kind, raw), negate)  # type: ignore[arg-type]
+
+
+_READERS: dict[str, Callable[[_Reader, Attributes], bool]] = {
+    "meta": lambda reader, item: reader.load("meta", item),
+    "payload": lambda reader, item: reader.load("payload", item),
+    "ct": lambda reader, item: reader.load("ct", item),
+    "fib": lambda reader, item: reader.load("fib", item),
+    "bitwise": _Reader.bitwise,
+    "cmp": _Reader.compare,
+    "lookup": _Reader.look_up,
+    "nat": _Reader.translate,
+    "immediate": _Reader.immediate,
+    "counter": lambda reader, item: reader.plain(Counter(), item, (1, 2, 3)),
+    "masq": lambda reader, item: reader.plain(Masquerade(), item, ()),
+}

@@ -1,0 +1,161 @@
+"""Addresses and routes as rtnetlink messages, and back (rtnetlink(7), <linux/if_addr.h>, <linux/rtnetlink.h>).
+
+Pure, like rtnetlink.py. A route of ours carries our own protocol number, so that it is known again and
+nobody else's is deleted.
+"""
+
+from __future__ import annotations
+
+from _struct import Struct
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+
+from nsbridge.kernel.netlink import ACK, CREATE, EXCL, REPLACE, as_u32, attr, attributes, message, u32
+from nsbridge.state.things import Address, Route
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nsbridge.state.things import Address_, Network_
+
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+
+PROTOCOL = 0x6E
+"""Our number as a routing protocol (RTPROT): routes of ours carry it. Free in iproute2's rt_protos."""
+PROTO_KERNEL = 2
+MAIN_TABLE = 254
+
+_INET, _INET6 = 2, 10
+_IFADDR, _RTMSG, _RTNEXTHOP = Struct("=BBBBI"), Struct("=BBBBBBBBI"), Struct("=HBBi")
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_F_NODAD = 1, 2, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE = 1, 4, 5, 6, 9, 15
+_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_HOST, _SCOPE_NOWHERE = 0, 253, 254, 255
+_UNICAST = 1
+_IP6_DEFAULT_METRIC = 1024
+
+
+def _address(kind: int, flags: int, thing: Address, index: int) -> bytes:
+    address = thing.address
+    packed = address.packed
+    parts = attr(_IFA_LOCAL, packed) + attr(_IFA_ADDRESS, packed)
+    family, bits = _INET, 0
+    if address.version == 6:
+        # No duplicate address detection: our addresses are leased, and a tentative one can't be used for 2 s.
+        family, bits = _INET6, _IFA_F_NODAD
+    scope = _SCOPE_HOST if address.version == 4 and address.is_loopback else _SCOPE_UNIVERSE
+    return message(kind, flags | ACK, _IFADDR.pack(family, address.network.prefixlen, bits, scope, index) + parts)
+
+
+def add_address(thing: Address, index: int) -> bytes:
+    """The message that gives an address to the link of that index; without a broadcast address, as `ip` does."""
+    return _address(NEWADDR, CREATE | EXCL, thing, index)
+
+
+def replace_address(thing: Address, index: int) -> bytes:
+    """The same, whether or not the address is there."""
+    return _address(NEWADDR, CREATE | REPLACE, thing, index)
+
+
+def delete_address(thing: Address, index: int) -> bytes:
+    """The message that takes an address from a link."""
+    return _address(DELADDR, 0, thing, index)
+
+
+def _route(kind: int, flags: int, thing: Route, index: int, scope: int) -> bytes:
+    family = _INET if thing.dst.version == 4 else _INET6
+    parts = [u32(_RTA_OIF, index)]
+    if thing.dst.prefixlen:
+        parts.append(attr(_RTA_DST, thing.dst.network_address.packed))
+    if thing.via is not None:
+        parts.append(attr(_RTA_GATEWAY, thing.via.packed))
+    if thing.metric:
+        parts.append(u32(_RTA_PRIORITY, thing.metric))
+    header = _RTMSG.pack(family, thing.dst.prefixlen, 0, 0, MAIN_TABLE, PROTOCOL, scope, _UNICAST, 0)
+    return message(kind, flags | ACK, header + b"".join(parts))
+
+
+def _scope(thing: Route) -> int:
+    """IPv4 wants to know that a route without gateway is on the link; IPv6 has no scopes."""
+    return _SCOPE_LINK if thing.via is None and thing.dst.version == 4 else _SCOPE_UNIVERSE
+
+
+def add_route(thing: Route, index: int) -> bytes:
+    """The message that adds a route out of the link of that index, marked with our `PROTOCOL`."""
+    return _route(NEWROUTE, CREATE | EXCL, thing, index, _scope(thing))
+
+
+def replace_route(thing: Route, index: int) -> bytes:
+    """The same, taking the place of a route to that destination with that metric."""
+    return _route(NEWROUTE, CREATE | REPLACE, thing, index, _scope(thing))
+
+
+def delete_route(thing: Route, index: int) -> bytes:
+    """The message that deletes a route of ours, and no other one to the same destination."""
+    return _route(DELROUTE, 0, thing, index, _SCOPE_NOWHERE)
+
+
+def get_addresses(index: int = 0) -> bytes:
+    """Ask for the addresses of one link, or of all."""
+    return message(GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, index))
+
+
+def get_routes(family: int, index: int = 0) -> bytes:
+    """Ask for the main table of IP version 4 or 6, or what of it leaves by one link."""
+    header = _RTMSG.pack(_INET if family == 4 else _INET6, 0, 0, 0, 0, 0, 0, 0, 0)
+    return message(GETROUTE, 0, header + u32(_RTA_TABLE, MAIN_TABLE) + (u32(_RTA_OIF, index) if index else b""))
+
+
+def decode_address(netns: str, body: bytes, names: dict[int, str]) -> Address | None:
+    """Read an RTM_NEWADDR body; `names` are the links by index. None for what isn't ours to tell."""
+    family, prefix, _, _, index = _IFADDR.unpack_from(body)
+    found = attributes(body, _IFADDR.size)
+    packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
+    if packed is None or index not in names or family not in (_INET, _INET6):
+        return None
+    make = IPv4Interface if family == _INET else IPv6Interface
+    return Address(netns=netns, link=names[index], address=make((packed, prefix)))
+
+
+def decode_route(netns: str, body: bytes, names: dict[int, str]) -> tuple[Route, int] | None:
+    """Read an RTM_NEWROUTE body: the route and its protocol.
+
+    None for what a Route can't say: several ways, other tables, anything but unicast. IPv6 routes with the
+    default metric (1024) have metric 0.
+    """
+    family, prefix, _, _, table, protocol, _, kind, _ = _RTMSG.unpack_from(body)
+    found = attributes(body, _RTMSG.size)
+    index = as_u32(found[_RTA_OIF]) if _RTA_OIF in found else 0
+    if table != MAIN_TABLE or kind != _UNICAST or index not in names:
+        return None
+    metric = as_u32(found[_RTA_PRIORITY]) if _RTA_PRIORITY in found else 0
+    via: Address_ | None = None
+    dst: Network_
+    if family == _INET:
+        dst = IPv4Network((found.get(_RTA_DST, bytes(4)), prefix))
+        via = IPv4Address(found[_RTA_GATEWAY]) if _RTA_GATEWAY in found else None
+    else:
+        dst = IPv6Network((found.get(_RTA_DST, bytes(16)), prefix))
+        via = IPv6Address(found[_RTA_GATEWAY]) if _RTA_GATEWAY in found else None
+        metric = 0 if metric == _IP6_DEFAULT_METRIC else metric
+    return Route(netns=netns, dst=dst, link=names[index], via=via, metric=metric), int(protocol)
+
+
+def decode_routes(netns: str, body: bytes, names: dict[int, str]) -> list[tuple[Route, int]]:
+    """Read an RTM_NEWROUTE body that may name several ways: one route each, as if they were given singly."""
+    found = attributes(body, _RTMSG.size)
+    ways = found.get(_RTA_MULTIPATH, b"")
+    if not ways:
+        one = decode_route(netns, body, names)
+        return [one] if one else []
+    routes = []
+    offset = 0
+    while offset + _RTNEXTHOP.size <= len(ways):
+        size, _, _, index = _RTNEXTHOP.unpack_from(ways, offset)
+        if size < _RTNEXTHOP.size:
+            break
+        gateway = attributes(ways[offset + _RTNEXTHOP.size : offset + size]).get(_RTA_GATEWAY)
+        parts = [u32(_RTA_OIF, index)] + ([attr(_RTA_GATEWAY, gateway)] if gateway else [])
+        parts += [attr(kind, value) for kind, value in found.items() if kind in (_RTA_DST, _RTA_PRIORITY)]
+        one = decode_route(netns, body[: _RTMSG.size] + b"".join(parts), names)
+        routes += [one] if one else []
+        offset += size + 3 & ~3
+    return routes

@@ -1,0 +1,141 @@
+"""From one state to another: which steps, in which order.
+
+Build in private, publish last; withdraw first, dismantle after. Guards come before what they guard: the table
+before the setting that would let 127/8 onto a bridge, the set that keeps others unforwarded before forwarding.
+"""
+
+from __future__ import annotations
+
+from nsbridge.firewall.ruleset import Element, Table
+from nsbridge.plan.step import Plan, Step
+from nsbridge.state.kernel_state import KernelState
+from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nsbridge.state.things import Thing
+
+TABLE, SETS, FOREIGN, GLOBAL, NETNS, BRIDGE, PORTS, INSIDE, PUBLISH = range(9)
+WORDS = {
+    TABLE: "our table",
+    SETS: "networks in our table",
+    FOREIGN: "other people's forward chains",
+    GLOBAL: "settings of the host",
+    NETNS: "namespaces",
+    BRIDGE: "bridges",
+    PORTS: "ports of bridges",
+    INSIDE: "inside the namespaces",
+    PUBLISH: "published ports",
+}
+"""The phases in the order of building, and what a person calls them."""
+
+
+def phase(thing: Thing) -> int:
+    """Return the phase in which a thing is added; removal goes the other way."""
+    kind = type(thing)
+    if kind is Table:
+        return TABLE
+    if kind is Element:
+        return PUBLISH if thing.data else SETS  # type: ignore[union-attr]
+    if kind is ForeignAccept:
+        return FOREIGN
+    if kind is Netns:
+        return NETNS
+    if thing.netns != HOST:  # type: ignore[union-attr]
+        return INSIDE
+    if kind is Sysctl:
+        return GLOBAL if thing.was else BRIDGE  # type: ignore[union-attr]
+    if kind is Link and thing.kind != "bridge":  # type: ignore[union-attr]
+        return PORTS
+    return BRIDGE
+
+
+class Removal:
+    """What the kernel takes along by itself when all of `things` are removed."""
+
+    def __init__(self, things: Iterable[Thing]) -> None:
+        self._gone = {thing.identity for thing in things}
+        self._peers = {("link", t.peer_netns, t.peer_name) for t in things if isinstance(t, Link) and t.peer_name}
+
+    def takes(self, thing: Thing) -> bool:
+        """Tell whether `thing` goes with one of them, without a step of its own."""
+        gone = self._gone
+        if isinstance(thing, Element):
+            return ("table", *thing.table) in gone
+        if isinstance(thing, Table | ForeignAccept | Netns):
+            return False
+        if thing.netns != HOST and ("netns", thing.netns) in gone:
+            return True
+        if isinstance(thing, Link):
+            return thing.identity in self._peers
+        if isinstance(thing, Sysctl):
+            # net/ipv4/conf/LINK/… dies with its link; what is to be given back is nobody's but ours to give.
+            return not thing.was and self._link_gone(thing.netns, thing.key.split("/")[-2])
+        return self._link_gone(thing.netns, thing.link)
+
+    def _link_gone(self, netns: str, name: str) -> bool:
+        return ("link", netns, name) in self._gone or ("link", netns, name) in self._peers
+
+
+def _inside_order(thing: Thing) -> int:
+    """Settings before the link goes up, then the link, its addresses, its routes."""
+    return {Sysctl: 0, Link: 1, Address: 2, Route: 3}[type(thing)]
+
+
+def _bridge_order(thing: Thing) -> int:
+    return {Link: 0, Address: 1, Route: 2, Sysctl: 3}[type(thing)]
+
+
+def adding(things: Iterable[Thing]) -> tuple[Step, ...]:
+    """Return the steps that add things to a host where none of them is."""
+    groups: dict[tuple[int, str], list[Thing]] = {}
+    for thing in things:
+        at = phase(thing)
+        groups.setdefault((at, thing.netns if at == INSIDE else ""), []).append(thing)  # type: ignore[union-attr]
+    steps = []
+    for (at, _), group in sorted(groups.items(), key=lambda item: item[0][0]):
+        if at == INSIDE:
+            group.sort(key=_inside_order)
+        elif at == BRIDGE:
+            group.sort(key=_bridge_order)
+        steps.append(Step("add", tuple(group), why=WORDS[at]))
+    return tuple(steps)
+
+
+def removing(things: Iterable[Thing]) -> tuple[Step, ...]:
+    """Return the steps that remove things: published ports first, then links with all on them, the table last."""
+    gone = KernelState(things)
+    table, links = gone.of(Table), []
+    groups: dict[int, list[Thing]] = {}
+    for thing in gone:
+        at = phase(thing)
+        if at in (BRIDGE, PORTS, INSIDE):
+            links.append(thing)
+        else:
+            groups.setdefault(TABLE if at == SETS and table else at, []).append(thing)
+    # Links of all kinds in one step: so the ports of a bridge that goes too can go by their group, at once.
+    if links:
+        groups[PORTS] = links
+    order = (PUBLISH, PORTS, NETNS, FOREIGN, GLOBAL, SETS, TABLE)
+    return tuple(Step("remove", tuple(groups[at]), why=WORDS[at]) for at in order if at in groups)
+
+
+def diff(before: KernelState, after: KernelState) -> Plan:
+    """Return the plan that turns `before` into `after`: what goes, what changes, what comes."""
+    gone = [thing for thing in before if after.find(thing.identity) is None]
+    while True:
+        # What stands on something that goes can't be changed in place: it goes too, and comes again.
+        removal = Removal(gone)
+        names = {thing.identity for thing in gone}
+        along = [thing for thing in before if thing.identity not in names and removal.takes(thing)]
+        if not along:
+            break
+        gone += along
+    kept = before - gone
+    new = [thing for thing in after if kept.find(thing.identity) is None]
+    changed = [(old, thing) for thing in after if (old := kept.find(thing.identity)) is not None and old != thing]
+    changed.sort(key=lambda pair: phase(pair[1]))
+    changes = [Step("change", (thing,), (old,), why=WORDS[phase(thing)]) for old, thing in changed]
+    return Plan((*removing(gone), *changes, *adding(new)))

@@ -1,0 +1,164 @@
+"""The few ways in which nsbridge writes a file; every other module goes through here.
+
+A new file is linked to its name, which fails if the name is taken, so of two that want one name one wins; an old
+one is replaced by rename. Either way a reader sees a whole text and never half of one. What a killed process was
+still drafting ends in ``.new`` and is looked at by nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from _thread import get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+DIRECTORY_MODE = 0o755
+FILE_MODE = 0o644
+
+
+def read(path: str) -> str | None:
+    """Return the text of a file, None without one."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 20):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts).decode(errors="replace")
+
+
+def _open_for_new(path: str, flags: int) -> int:
+    flags |= os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, FILE_MODE)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), DIRECTORY_MODE, exist_ok=True)
+        return os.open(path, flags, FILE_MODE)
+
+
+def _draft(path: str, text: str) -> str:
+    """Write a text beside its place, under a name of this thread's own."""
+    draft = f"{path}.{os.getpid()}-{get_ident()}.new"
+    fd = _open_for_new(draft, os.O_WRONLY | os.O_TRUNC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+    return draft
+
+
+def create(path: str, text: str) -> bool:
+    """Make a file that must not exist yet; False if it does. Folders above it are made.
+
+    The text is written first and the name linked to it then, so nobody ever sees the file empty or half written.
+    """
+    draft = _draft(path, text)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(draft)
+    return True
+
+
+def replace(path: str, text: str) -> None:
+    """Give a file this text, whole or not at all."""
+    os.rename(_draft(path, text), path)
+
+
+def append(path: str, text: str) -> None:
+    """Add text to the end of a file in one write."""
+    fd = _open_for_new(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def remove(path: str) -> bool:
+    """Remove a file; False if there was none."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def names(path: str, suffix: str = "") -> list[str]:
+    """List a folder's files with that suffix, sorted, the suffix left out; none without the folder."""
+    try:
+        found = os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name[: len(name) - len(suffix)] for name in found if name.endswith(suffix) and name[0] != ".")
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder and all in it; nothing to do without one."""
+    if not os.path.isdir(path):
+        return
+    for name in os.listdir(path):
+        inner = f"{path}/{name}"
+        if os.path.isdir(inner) and not os.path.islink(inner):
+            remove_tree(inner)
+        else:
+            remove(inner)
+    os.rmdir(path)
+
+
+class Lock:
+    """An flock(2) on a file, held while the ``with`` block runs, and given up by the kernel if we are killed.
+
+    shared: many may hold it at once. wait: False makes `held` tell whether it was free.
+    """
+
+    def __init__(self, path: str, *, shared: bool = False, wait: bool = True) -> None:
+        self.path = path
+        self.held = False
+        self._how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+        self._fd = -1
+
+    def __enter__(self) -> Lock:
+        self._fd = _open_for_new(self.path, os.O_RDWR)
+        try:
+            fcntl.flock(self._fd, self._how)
+            self.held = True
+        except BlockingIOError:
+            self.held = False
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        os.close(self._fd)
+
+
+class NameLock:
+    """A lock on one name among all: a one-byte open file description lock at the name's hash. fcntl(2).
+
+    It needs no file a name, so ten thousand names leave nothing to clean up; two names with one hash only wait
+    for one another.
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path = path
+        self._name = name
+        self._fd = -1
+
+    def __enter__(self) -> NameLock:
+        from _blake2 import blake2s
+        from _struct import pack
+
+        at = int.from_bytes(blake2s(self._name.encode(), digest_size=4).digest(), "little")
+        self._fd = _open_for_new(self.path, os.O_RDWR)
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLKW, pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        os.close(self._fd)

@@ -1,0 +1,218 @@
+"""What nsbridge remembers of one host namespace: small files, one a thing, readable with cat.
+
+    boot                       the boot they belong to
+    lock                       shared by attach and detach, exclusive for what changes networks
+    names.lock                 one byte of it for each name: serialises what is done to one endpoint
+    host.json                  what all networks share: the settings we raised and what they were
+    networks/NAME.json         a network as it was asked for, its subnets chosen
+    endpoints/NET/NAME.json    an endpoint as it is
+    services/NAME.json         a service: what was asked, its process
+    leases/NET/ADDRESS         who holds an address
+    hosts/NET+NET              what namespaces on these networks see as /etc/hosts
+    journal/ID                 an operation in flight, flocked by the one who does it
+    logs/NAME.log, exits/NAME  what a service's command wrote, and how it ended
+
+No file grows with the number of the others but hosts/, which must, and to which one line is added.
+"""
+
+from __future__ import annotations
+
+import os
+
+from nsbridge import codec
+from nsbridge.errors import NotFound, Taken
+from nsbridge.store import files
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from nsbridge.model.endpoint import Endpoint
+    from nsbridge.model.network import Network
+    from nsbridge.model.service import Service
+    from nsbridge.state.things import Sysctl, Thing
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+"""Names this boot; changes with every start of the kernel. random(4)."""
+
+GONE_AT_BOOT = ("journal", "endpoints", "services", "leases", "hosts", "exits")
+"""Folders whose contents describe processes and kernel things, which a reboot has taken away."""
+
+
+class ServiceRecord(Value):
+    """A service as it is: what was asked, and its command's process (`pid` 0 without one).
+
+    started: the process's start time as in /proc/PID/stat, so a reused pid is noticed. since: seconds since 1970.
+    """
+
+    service: Service
+    pid: int = 0
+    started: int = 0
+    since: float = 0.0
+
+
+class HostRecord(Value):
+    """What all networks share on the host, as we put it there; `sysctls` carry the values from before us."""
+
+    things: tuple[Thing, ...] = ()
+
+    @property
+    def sysctls(self) -> tuple[Sysctl, ...]:
+        """The settings we raised."""
+        from nsbridge.state.things import Sysctl
+
+        return tuple(thing for thing in self.things if isinstance(thing, Sysctl))
+
+
+class Store:
+    """The files under one root. Reading a record that is torn or isn't there gives None."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def open(self) -> None:
+        """Make the root, and forget what a reboot has taken away; networks stay, to be built again when needed."""
+        boot = (files.read(BOOT_ID) or "").strip()
+        if files.read(f"{self.root}/boot") == boot:
+            return
+        os.makedirs(self.root, files.DIRECTORY_MODE, exist_ok=True)
+        for folder in GONE_AT_BOOT:
+            files.remove_tree(f"{self.root}/{folder}")
+        files.remove(f"{self.root}/host.json")
+        files.replace(f"{self.root}/boot", boot)
+
+    def lock(self, *, shared: bool = False) -> files.Lock:
+        """Shared for what touches one endpoint, exclusive for what changes networks or the host."""
+        return files.Lock(f"{self.root}/lock", shared=shared)
+
+    def name_lock(self, name: str) -> files.NameLock:
+        """Serialises what is done to one endpoint or service."""
+        return files.NameLock(f"{self.root}/names.lock", name)
+
+    def _read(self, path: str) -> Any:
+        text = files.read(f"{self.root}/{path}")
+        if not text:
+            return None
+        try:
+            return codec.loads(text)
+        except ValueError:
+            return None
+
+    # networks
+
+    def networks(self) -> tuple[Network, ...]:
+        """Return every network, by name."""
+        found = (self.network_or_none(name) for name in files.names(f"{self.root}/networks", ".json"))
+        return tuple(network for network in found if network is not None)
+
+    def network_or_none(self, name: str) -> Network | None:
+        """Return the network of that name, None without one."""
+        found: Network | None = self._read(f"networks/{name}.json")
+        return found
+
+    def network(self, name: str) -> Network:
+        """Return the network of that name; NotFound says which there are."""
+        found = self.network_or_none(name)
+        if found is None:
+            have = ", ".join(files.names(f"{self.root}/networks", ".json")) or "none"
+            raise NotFound(
+                f"there is no network {name!r} (there is: {have})", fix=f"make it with `nsbridge network create {name}`"
+            )
+        return found
+
+    def put_network(self, network: Network) -> None:
+        """Remember a network."""
+        files.replace(f"{self.root}/networks/{network.name}.json", codec.dumps(network) + "\n")
+
+    def drop_network(self, name: str) -> None:
+        """Forget a network, its leases and its hosts files."""
+        from nsbridge.store import hosts
+
+        files.remove(f"{self.root}/networks/{name}.json")
+        files.remove_tree(f"{self.root}/leases/{name}")
+        files.remove_tree(f"{self.root}/endpoints/{name}")
+        hosts.drop(self.root, name)
+
+    # endpoints
+
+    def endpoint_path(self, network: str, name: str) -> str:
+        """Return where an endpoint is kept, from the root."""
+        return f"endpoints/{network}/{name}.json"
+
+    def endpoint(self, network: str, name: str) -> Endpoint | None:
+        """Return one endpoint, None without one."""
+        found: Endpoint | None = self._read(self.endpoint_path(network, name))
+        return found
+
+    def endpoints(self, network: str = "", name: str = "") -> tuple[Endpoint, ...]:
+        """Return the endpoints of a network, of that name, or all."""
+        networks = [network] if network else files.names(f"{self.root}/endpoints")
+        found = []
+        for one in networks:
+            folder = f"{self.root}/endpoints/{one}"
+            wanted = [name] if name else files.names(folder, ".json")
+            found += [self.endpoint(one, each) for each in wanted]
+        return tuple(endpoint for endpoint in found if endpoint is not None)
+
+    # services
+
+    def services(self) -> tuple[ServiceRecord, ...]:
+        """Return every service, by name."""
+        found = (self.service_or_none(name) for name in files.names(f"{self.root}/services", ".json"))
+        return tuple(record for record in found if record is not None)
+
+    def service_or_none(self, name: str) -> ServiceRecord | None:
+        """Return the service of that name, None without one."""
+        found: ServiceRecord | None = self._read(f"services/{name}.json")
+        return found
+
+    def service(self, name: str) -> ServiceRecord:
+        """Return the service of that name; NotFound says which there are."""
+        found = self.service_or_none(name)
+        if found is None:
+            have = ", ".join(files.names(f"{self.root}/services", ".json")) or "none"
+            raise NotFound(f"there is no service {name!r} (there is: {have})", fix="see `nsbridge ps`")
+        return found
+
+    def put_service(self, record: ServiceRecord) -> None:
+        """Remember a service that is known already."""
+        files.replace(f"{self.root}/services/{record.service.name}.json", codec.dumps(record) + "\n")
+
+    def claim_service(self, service: Service) -> None:
+        """Take a service's name; Taken when it is in use."""
+        path = f"{self.root}/services/{service.name}.json"
+        if not files.create(path, codec.dumps(ServiceRecord(service)) + "\n"):
+            other = self.service_or_none(service.name)
+            of = f" of project {other.service.project!r}" if other and other.service.project else ""
+            raise Taken(
+                f"the name {service.name!r} belongs to a service{of} already",
+                fix=f"choose another name, or `nsbridge rm {service.name}` first",
+            )
+
+    def drop_service(self, name: str) -> None:
+        """Forget a service, what it wrote and how it ended."""
+        for path in (f"services/{name}.json", f"logs/{name}.log", f"exits/{name}"):
+            files.remove(f"{self.root}/{path}")
+
+    def log(self, name: str) -> str:
+        """Return the path of what a service's command writes."""
+        return f"{self.root}/logs/{name}.log"
+
+    def exit_file(self, name: str) -> str:
+        """Return the path to which the exit status of a service's command is written."""
+        return f"{self.root}/exits/{name}"
+
+    # the host
+
+    def host(self) -> HostRecord:
+        """Return what all networks share, as we put it there."""
+        found: HostRecord | None = self._read("host.json")
+        return found or HostRecord()
+
+    def put_host(self, record: HostRecord) -> None:
+        """Remember what all networks share; nothing at all removes the file."""
+        if record.things:
+            files.replace(f"{self.root}/host.json", codec.dumps(record) + "\n")
+        else:
+            files.remove(f"{self.root}/host.json")

@@ -1,0 +1,78 @@
+"""Laws of diff and simulate, over drawn worlds."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import states
+
+from nsbridge import codec
+from nsbridge.errors import KernelError
+from nsbridge.plan.diff import PUBLISH, adding, diff, phase, removing
+from nsbridge.state.kernel_state import KernelState
+from nsbridge.state.simulate import simulate
+
+
+@given(states(), states())
+def test_a_plan_leads_where_it_should(before: KernelState, after: KernelState) -> None:
+    assert reduce(simulate, diff(before, after).steps, before) == after
+
+
+@given(states())
+def test_between_equal_states_there_is_nothing_to_do(state: KernelState) -> None:
+    assert not diff(state, state)
+
+
+@given(states(), states(), st.data())
+def test_any_half_done_plan_can_be_walked_back(before: KernelState, after: KernelState, data: st.DataObject) -> None:
+    steps = diff(before, after).steps
+    done = steps[: data.draw(st.integers(0, len(steps)))]
+    half = reduce(simulate, done, before)
+    assert reduce(simulate, (step.undo() for step in reversed(done)), half) == before
+
+
+@given(states(), states())
+def test_no_step_is_refused(before: KernelState, after: KernelState) -> None:
+    state = before
+    for step in diff(before, after).steps:
+        state = simulate(state, step)
+
+
+@given(states(), states())
+def test_a_plan_survives_json(before: KernelState, after: KernelState) -> None:
+    plan = diff(before, after)
+    assert codec.loads(codec.dumps(plan)) == plan
+
+
+@given(states(), states())
+def test_the_same_inputs_give_the_same_plan_byte_for_byte(before: KernelState, after: KernelState) -> None:
+    shuffled = KernelState(reversed(tuple(before)))
+    assert codec.dumps(diff(before, after)) == codec.dumps(diff(before, after))
+    assert {s.verb for s in diff(shuffled, after).steps} == {s.verb for s in diff(before, after).steps}
+
+
+@given(states())
+def test_applying_twice_is_refused_and_removing_twice_is_not(state: KernelState) -> None:
+    built = reduce(simulate, adding(state), KernelState())
+    for step in adding(state):
+        with pytest.raises(KernelError):
+            simulate(built, step)
+    gone = reduce(simulate, removing(state), built)
+    assert gone == KernelState()
+    assert reduce(simulate, removing(state), gone) == KernelState()
+
+
+@given(states())
+def test_ports_are_published_last_and_withdrawn_first(state: KernelState) -> None:
+    for steps, place in ((adding(state), -1), (removing(state), 0)):
+        kinds = [{phase(thing) for thing in step.things} for step in steps]
+        if any(PUBLISH in kind for kind in kinds):
+            assert kinds[place] == {PUBLISH}
+
+
+@given(states())
+def test_every_thing_says_why(state: KernelState) -> None:
+    assert all(thing.why for thing in state)

@@ -1,0 +1,85 @@
+"""What a one-shot command pays for: modules of the hot path load nothing beyond an allow-list (docs/adr/0002)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from source import SRC, Module, ids, imports, modules
+
+# Modules of the standard library that the hot path may name. ipaddress is the one that costs (4.4 ms), and carries our
+# meaning; the others are C, or loaded by every interpreter.
+ALLOWED = frozenset(
+    "ipaddress errno os posix sys _thread _socket _struct _json _ctypes _blake2 fcntl marshal time _signal select "
+    "_posixsubprocess array itertools termios resource".split()
+)
+NEVER = frozenset(
+    "dataclasses enum typing abc re json socket subprocess logging pathlib contextlib functools collections ctypes "
+    "struct signal threading hashlib tempfile shutil argparse".split()
+)
+HOT = tuple(
+    f"nsbridge.{room}"
+    for room in "values codec errors model state firewall desired plan kernel store engine wiring".split()
+)
+# They start another process, so what they load is no part of attaching an endpoint.
+COLD = ("nsbridge.kernel.sandbox", "nsbridge.kernel.shim")
+
+HOT_MODULES = [
+    module
+    for module in modules()
+    if module.name not in COLD and any(module.name == room or module.name.startswith(room + ".") for room in HOT)
+]
+
+LOADED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    __import__(name)
+print(*sys.modules)
+"""
+
+
+def loaded(*wanted: str) -> set[str]:
+    """Names in sys.modules of a bare interpreter after importing these."""
+    command = [sys.executable, "-IS", "-c", LOADED, str(SRC), *wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_hot_modules_load_nothing_else() -> None:
+    available = [name for name in sorted(ALLOWED) if name != "sys"]
+    # `__future__` is in every module of ours; what the allowed ones load themselves comes with them.
+    expected = loaded("__future__", *available)
+    extra = loaded(*[module.name for module in HOT_MODULES]) - expected
+    assert not {name for name in extra if name.split(".")[0] != "nsbridge"}
+    cold = {name for name in extra if name in COLD or name.startswith(("nsbridge.frontends", "nsbridge.files"))}
+    assert not cold, "the hot path loads what it has no use for"
+
+
+@pytest.mark.parametrize("module", HOT_MODULES, ids=ids)
+def test_a_hot_module_loads_nothing_else_alone(module: Module) -> None:
+    """AST, so that an import which another module happens to have paid for is seen too."""
+    wrong = [
+        f"line {found.line}: {found.module}"
+        for found in imports(module)
+        if found.top
+        and not found.typing_only
+        and not found.fallback
+        and found.module.split(".")[0] not in ALLOWED | {"nsbridge", "__future__"}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_allow_list_is_cheap() -> None:
+    """None of the expensive modules comes in by the back door of an allowed one."""
+    available = [name for name in sorted(ALLOWED) if name != "sys"]
+    dear = NEVER - {"abc", "functools", "collections"}  # `io` has abc in every interpreter; ipaddress the other two
+    assert not loaded(*available) & dear
+
+
+def test_the_test_would_notice() -> None:
+    assert "typing" in loaded("dataclasses", "typing")
+    assert json.dumps(sorted(loaded("nsbridge.values"))).count("nsbridge") == 2
