@@ -122,7 +122,7 @@ class FreshHost:
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._processes = {*processes(), os.getpid()}
         self._mounts = _mounts()
-        self._registered: set[str] = set()
+        self.registered: set[str] = set()
         _libc_call("unshare", CLONE_NEWNET)
         sandbox.furnish()
         self.inode = inode()
@@ -133,7 +133,7 @@ class FreshHost:
         path = NETNS / name
         if not path.exists():
             sh(f"ip netns add {name} && ip -n {name} link set lo up")
-            self._registered.add(str(path))
+            self.registered.add(str(path))
         return str(path)
 
     def strangers(self) -> dict[int, str]:
@@ -144,7 +144,7 @@ class FreshHost:
         strangers = {} if eventually(lambda: not self.strangers(), timeout_s=1.0) else self.strangers()
         for pid in strangers:
             os.kill(pid, 9)
-        left = [path for path in mounted_namespaces() if path not in self._registered]
+        left = [path for path in mounted_namespaces() if path not in self.registered]
         _libc_call("setns", self._home, CLONE_NEWNET)
         os.close(self._home)
         for path in ("/run", "/sys"):  # with all that is mounted below
