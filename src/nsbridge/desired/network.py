@@ -81,6 +81,9 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
         found.append(
             Sysctl(HOST, f"net/ipv6/conf/{name}/accept_ra", "0", why="S11: an endpoint must not re-route the host")
         )
+        # While its link-local address is being checked (RFC 4862 §5.4, 1 to 2 s) the host can't ask for an endpoint's
+        # MAC on behalf of others (ndisc_send_ns, net/ipv6/ndisc.c), so nothing would get in from outside.
+        found.append(Sysctl(HOST, f"net/ipv6/conf/{name}/accept_dad", "0", why="the way in works at once"))
     return tuple(found)
 
 
