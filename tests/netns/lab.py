@@ -39,7 +39,7 @@ OUTSIDE4, OUTSIDE6 = "198.51.100.2", "2001:db8:1::2"
 CLONE_NEWNET, MNT_DETACH = 0x40000000, 2
 
 POLICIES = ("none", "iptables-nft", "iptables-legacy", "nft", "iptables-nft+iptables-legacy+nft")
-"""Whose forward chain drops; joined by + when several do. ip6tables goes with its iptables, or alone (ip6tables-nft)."""
+"""Whose forward chain drops; joined by + when several do. ip6tables goes along, or stands alone: ip6tables-nft."""
 
 STATE = ("/run/nsbridge", "/var/lib/nsbridge")
 """Directories whose files `snapshot` reads."""

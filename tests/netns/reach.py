@@ -170,7 +170,7 @@ def world(lab: Lab, *topologies: Topology) -> Iterator[Host]:
 
 
 def around(lab: Lab) -> None:
-    """Prepare a host that trusts nobody's sources less than we do, a stranger's network, and outside's routes to all."""
+    """Make a host that checks nobody's source by itself, a stranger's network, and outside's routes to all of them."""
     lab.host.netns("beyond")
     sh(f"""set -e
     for name in all default up0; do echo 0 > /proc/sys/net/ipv4/conf/$name/rp_filter; done

@@ -7,13 +7,15 @@ br_netfilter off and on. Then each rule that guards is taken out of the live tab
 from __future__ import annotations
 
 import re
+import socket
+import struct
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import HOST4, OUTSIDE4, OUTSIDE6, Lab, sh
+from lab import HOST4, HOST6, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, inside, sh
 from reach import DOCKER, DUAL, MORE, SIDES, Attack, Ears, around, attacks, paths, request, world
 
 from nsbridge.engine import services
@@ -195,9 +197,37 @@ def test_a_host_that_was_a_router_stays_one_and_no_other_becomes_one(lab: Lab, o
 
 
 def test_settings_that_hang_on_forwarding_are_given_back(lab: Lab) -> None:
-    """Writing ip_forward rewrites accept_redirects and everybody's forwarding (inet_forward_change, devinet.c)."""
+    """Lowering ip_forward turns accept_redirects on (inet_forward_change), which a careful host had turned off."""
     sh("sysctl -qw net.ipv4.conf.all.accept_redirects=0")
     before = lab.snapshot()
     with world(lab, DOCKER):
         pass
+    assert without_store(lab.snapshot()) == without_store(before)
+
+
+def advertise_router() -> None:
+    """Send a router advertisement, good for half an hour (RFC 4861 §4.2). The kernel fills in the checksum."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        said = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+        sock.sendto(said, ("ff02::1", 0, 0, socket.if_nametoindex("eth0")))
+
+
+def test_the_uplinks_own_advertised_route_stays(lab: Lab) -> None:
+    """S12: a router takes no advertisements, and becoming one drops what it had from them."""
+    sh("ip -6 route del default; echo 1 > /proc/sys/net/ipv6/conf/up0/accept_ra")
+    link_local = "inet6 fe80::.* scope link(?! tentative)"
+    assert eventually(lambda: re.search(link_local, sh("ip address show dev eth0", lab.ns(OUTSIDE)).out))
+
+    def routed() -> bool:
+        inside(lab.ns(OUTSIDE), advertise_router)
+        return bool(eventually(lambda: "default via fe80" in sh("ip -6 route show proto ra").out, timeout_s=0.5))
+
+    assert eventually(routed)
+    before = lab.snapshot()
+    with world(lab, DUAL):
+        assert "default via fe80" in sh("ip -6 route show proto ra").out
+        assert lab.get(f"http://[{OUTSIDE6}]:80/", "six").source == HOST6
+        sh("ip -6 route flush proto ra")
+        assert eventually(routed)
     assert without_store(lab.snapshot()) == without_store(before)
