@@ -174,7 +174,7 @@ class Work:
                 from nsbridge.kernel import foreign
 
                 try:
-                    (foreign.withdraw if verb == "remove" else foreign.accept)(self._kernel.nft, thing)
+                    (foreign.withdraw if verb == "remove" else foreign.accept)(thing, self._kernel.nft)
                 except KernelError as err:
                     done = _unique((*self._done, *err.done))
                     raise KernelError(err.message, errno=err.errno, thing=thing, done=done, fix=err.fix) from err

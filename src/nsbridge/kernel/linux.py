@@ -74,7 +74,7 @@ class LinuxKernel:
             elif isinstance(thing, ForeignAccept):
                 from nsbridge.kernel import foreign
 
-                if foreign.present(self.nft, thing):
+                if foreign.present(thing, self.nft):
                     found.add(thing.identity)
             elif isinstance(thing, Netns):
                 if netns.inode(thing.path):
@@ -132,7 +132,7 @@ class LinuxKernel:
         from nsbridge.kernel import foreign
         from nsbridge.kernel.observe import observe
 
-        accepts = [thing for thing in foreign.droppers(self.nft) if foreign.present(self.nft, thing)]
+        accepts = foreign.accepts(self.nft)
         return observe(self.route, namespaces, settings) | self.nft.observe() | accepts
 
     def facts(self) -> HostFacts:
