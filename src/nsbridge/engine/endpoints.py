@@ -6,7 +6,7 @@ from errno import EEXIST, ENODEV, ENOENT
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
-from nsbridge.engine import networks
+from nsbridge.engine import names, networks
 from nsbridge.engine.journal import Began, Hidden, Leased, Operation, Put
 from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFound, PortTaken, Taken
 from nsbridge.firewall.ruleset import Element
@@ -241,7 +241,9 @@ def connect(host: Host, wish: Wish) -> Endpoint:
             with host.store.lock(shared=True), host.store.name_lock(f"{wish.to.network}/{wish.name}"):
                 network = host.store.network(wish.to.network)
                 with host.operation(f"connect {wish.name} to {network.name}") as op:
-                    return attach(host, op, network, wish)
+                    endpoint = attach(host, op, network, wish)
+                names.refresh(host, endpoint.netns, network.name, here=True)
+                return endpoint
         except KernelError as err:
             if last or not healing(host, wish.to.network, err):
                 networks.remove_if_idle(host, wish.to.network)
@@ -270,6 +272,7 @@ def disconnect(host: Host, network: str, name: str) -> Endpoint:
         with host.operation(f"disconnect {name} from {network}", "on") as op:
             things, entries = detach_entries(host, endpoint)
             op.finish([*map(Began, removing(things)), *entries])
+        names.refresh(host, endpoint.netns, network, here=False)
     networks.remove_if_idle(host, network)
     return endpoint
 
