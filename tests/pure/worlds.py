@@ -74,7 +74,7 @@ def states(draw: st.DrawFn) -> KernelState:
         for _ in range(draw(st.integers(0, 2))):
             number += 1
             endpoint = draw(endpoints(network, number))
-            things.append(Netns(endpoint.netns))
+            things.append(Netns(endpoint.netns, why="a service"))
             things += endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index + 2)
             things += ports_things(network, endpoint)
     return KernelState(things)

@@ -88,7 +88,7 @@ def test_the_changelog_knows_the_version() -> None:
 def test_every_decision_is_listed() -> None:
     pages = sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
     assert [name[:4] for name in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
-    listed = re.findall(r"\]\(([0-9][^)]*\.md)\)", read("docs/adr/README.md"))
+    listed = re.findall(r"^\| \[\d{4}\]\(([^)]+)\)", read("docs/adr/README.md"), re.M)
     assert listed == pages
     for name in pages:
         title = read(f"docs/adr/{name}").splitlines()[0]

@@ -33,7 +33,11 @@ def strays(host: Host) -> tuple[Thing, ...]:
     wanted = remembered(host)
     found = host.kernel.observe(())
     return tuple(
-        thing for thing in found if isinstance(thing, Link | Table | Element) and wanted.find(thing.identity) is None
+        thing
+        for thing in found
+        if isinstance(thing, Link | Table | Element)
+        and getattr(thing, "netns", HOST) == HOST
+        and wanted.find(thing.identity) is None
     )
 
 

@@ -242,7 +242,7 @@ def go_on(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
 
 def _stop(store: Store, name: str) -> None:
     """Stop a service's process and whoever it left in its namespace."""
-    from nsbridge.kernel import process
+    from nsbridge.kernel import netns, process
 
     record = store.service_or_none(name)
     if record is None:
@@ -250,7 +250,7 @@ def _stop(store: Store, name: str) -> None:
     if record.pid:
         process.stop([process.Running(record.pid, record.started)])
     if record.service.netns and not record.service.mode:
-        inode = process.inode(record.service.netns)
+        inode = netns.inode(record.service.netns)
         if inode:
             process.kill_inhabitants(inode)
 

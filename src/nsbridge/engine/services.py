@@ -216,7 +216,7 @@ def run(host: Host, service: Service) -> int:
     The journal entry stays open while it runs: if we are killed, the command dies with us and the next command
     takes the rest away.
     """
-    from nsbridge.kernel import process
+    from nsbridge.kernel.foreground import run_foreground
 
     try:
         with host.operation(f"run {service.name}") as op:
@@ -226,7 +226,7 @@ def run(host: Host, service: Service) -> int:
             def record(running: Running) -> None:
                 host.store.put_service(ServiceRecord(service, running.pid, running.started, time.time()))
 
-            code = process.run_foreground(process_spec(host, service, detach=False), record)
+            code = run_foreground(process_spec(host, service, detach=False), record)
             remove_things(host, service)
             return code
     finally:
@@ -238,11 +238,11 @@ def execute(host: Host, name: str, command: tuple[str, ...], *, detach: bool = F
 
     changes: fields of `Service` to set for it: environment, working_dir, user.
     """
-    from nsbridge.kernel import process
+    from nsbridge.kernel.foreground import run_foreground
 
     service: Service = host.store.service(name).service
     spec = process_spec(host, service.replace(command=command, **changes), detach=False)
-    return process.run_foreground(spec, lambda running: None)
+    return run_foreground(spec, lambda running: None)
 
 
 def status(host: Host, record: ServiceRecord) -> Status:

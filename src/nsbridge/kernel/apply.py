@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.kernel.linux import LinuxKernel
-    from nsbridge.plan.step import Step
+    from nsbridge.plan.step import Step, Verb
     from nsbridge.state.things import Thing
 
     Batch = list[tuple[Thing, bytes]]
@@ -142,7 +142,7 @@ class Work:
                 return
             raise self._error(next(iter(things)), err.errno or 0, f"{path}: {err.strerror}") from err
 
-    def _firewall(self, verb: str, things: tuple[Thing, ...]) -> None:
+    def _firewall(self, verb: Verb, things: tuple[Thing, ...]) -> None:
         inside = tuple([thing for thing in things if isinstance(thing, (Table, Element))])
         if inside:
             try:
@@ -185,7 +185,7 @@ class Work:
         made = [link for link in links if link.netns == path and _is_made(link)]
         bridges = [link for link in made if not link.peer_name]
         if bridges:
-            self._send(sock, [(link, one) for link in bridges for one in rtnetlink.create_link(link)])
+            self._make(sock, [(link, rtnetlink.create_link(link)) for link in bridges])
         born: set[tuple[str, ...]] = set()
         opened: dict[str, int] = {HOST: -1}
         batch: Batch = []
@@ -198,16 +198,25 @@ class Work:
                 master = self._index(sock, link, link.master) if link.master else 0
                 peer = wished.get(("link", link.peer_netns, link.peer_name))
                 fd = opened[link.peer_netns]
-                batch += [(link, one) for one in rtnetlink.create_link(link, master=master, peer=peer, peer_fd=fd)]
+                batch.append((link, rtnetlink.create_link(link, master=master, peer=peer, peer_fd=fd)))
                 if peer is not None:
                     born.add(peer.identity)
             if batch:
-                self._send(sock, batch)
+                self._make(sock, batch)
         finally:
             for fd in opened.values():
                 if fd >= 0:
                     os.close(fd)
         return born
+
+    def _make(self, sock: NetlinkSocket, batch: Batch) -> None:
+        """Make links, and when all of them are there, tell each the rest."""
+        self._send(sock, batch)
+        rest: Batch = []
+        for link, _ in batch:
+            rest += [(link, one) for one in rtnetlink.finish_link(link, self._index(sock, link, link.name))]  # type: ignore[union-attr,arg-type]
+        if rest:
+            self._send(sock, rest)
 
     def _open(self, link: Link) -> int:
         try:

@@ -82,6 +82,10 @@ class FakeKernel:
         taken = {key for thing in self.state for key in [getattr(thing, "key", ())]}
         return next(port for port in range(49152, 65536) if (proto, port) not in taken | self.listening)
 
+    def setting(self, key: str) -> str:
+        """Return what the facts say."""
+        return self.known.sysctl(key)
+
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
         found = self.state.find(("element", *table, name, *map(str, key)))

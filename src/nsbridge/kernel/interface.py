@@ -72,5 +72,8 @@ if TYPE_CHECKING:
         def free_port(self, proto: str) -> int:
             """Return a host port that no process holds now, chosen by the kernel (ip_local_port_range)."""
 
+        def setting(self, key: str) -> str:
+            """Return the value of a setting of the host (its path under /proc/sys), "" without one."""
+
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""

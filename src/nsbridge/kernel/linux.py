@@ -65,7 +65,7 @@ class LinuxKernel:
         """Return those of the things that exist and are ours."""
         asked = tuple(things)
         inner: dict[str, list[Thing]] = {}
-        firewall: list[Thing] = []
+        firewall: list[Table | Element] = []
         found: set[tuple[str, ...]] = set()
         for thing in asked:
             if isinstance(thing, (Table, Element)):
@@ -138,7 +138,21 @@ class LinuxKernel:
     def port_listener(self, proto: str, address: Any, port: int) -> bool:
         """Tell whether a process of the host holds that port, by trying to bind it. address: None for any."""
         texts = ["0.0.0.0", "::"] if address is None else [str(address)]
-        return any([_held(proto, text, port) for text in texts])
+        return any(_held(proto, text, port) for text in texts)
+
+    def free_port(self, proto: str) -> int:
+        """Return a port that nobody holds on any address now, as the kernel chooses them (ip_local_port_range)."""
+        kind, number = _SOCK_TYPES[proto]
+        sock = _socket.socket(_socket.AF_INET, kind, number)
+        try:
+            sock.bind(("0.0.0.0", 0))
+            return int(sock.getsockname()[1])
+        finally:
+            sock.close()
+
+    def setting(self, key: str) -> str:
+        """Return the value of a setting of the host, "" without one."""
+        return sysctl.read(key)
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""

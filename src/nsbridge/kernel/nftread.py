@@ -209,8 +209,7 @@ class NftReader:
 
 
 def _shown(thing: Table | Element) -> str:
-    if type(thing) is Table:
+    if isinstance(thing, Table):
         return f"table {thing.family} {thing.name}"
-    data = " : " + " . ".join(map(str, thing.data)) if thing.data else ""  # type: ignore[union-attr]
-    key = " . ".join(map(str, thing.key))
-    return f"element {key}{data} of {thing.set}"  # type: ignore[union-attr]
+    data = " : " + " . ".join(map(str, thing.data)) if thing.data else ""
+    return f"element {' . '.join(map(str, thing.key))}{data} of {thing.set}"

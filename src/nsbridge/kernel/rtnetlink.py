@@ -1,7 +1,7 @@
 """Links as rtnetlink messages, and back (rtnetlink(7), <linux/if_link.h>); addresses and routes: rtroute.py.
 
-Pure: values in, bytes out, nothing is sent here. A link may need two messages, because some attributes are
-heard only when the link exists: the alias, what a bridge port does, how IPv6 makes addresses.
+Pure: values in, bytes out, nothing is sent here. A link takes several messages, because some attributes
+are heard only when the link exists: the alias, what a bridge port does, how IPv6 makes addresses.
 
 Two fields may say "don't care" (Link.mtu 0, Link.mac ""), and the kernel always has a value there; `fits`
 compares a wanted link with a found one. Bridge options that have the kernel's default are left out of what is
@@ -109,8 +109,13 @@ def _own_attributes(link: Link) -> list[bytes]:
     return found
 
 
-def _later(link: Link, target: bytes) -> list[bytes]:
-    """Messages with what only an existing link listens to. target: attributes and header that name it."""
+def finish_link(link: Link, index: int) -> list[bytes]:
+    """Messages with what a new link listens to only once it exists.
+
+    By index, after `create_link` succeeded: by name in the same send() they would reach, when the name was
+    taken, the link of somebody else, for rtnetlink goes on after a refused message.
+    """
+    target = _IFINFO.pack(0, 0, index, 0, 0)
     parts = []
     if link.alias:
         parts.append(attr(IFLA_IFALIAS, link.alias.encode()))
@@ -130,8 +135,8 @@ def _addresses_by(mode: int) -> bytes:
     return nested(IFLA_AF_SPEC, nested(_INET6, u8(_ADDR_GEN_MODE, mode)))
 
 
-def create_link(link: Link, *, master: int = 0, peer: Link | None = None, peer_fd: int = -1) -> list[bytes]:
-    """Messages that make a bridge, or a veth pair whose other end is born in the namespace behind `peer_fd`.
+def create_link(link: Link, *, master: int = 0, peer: Link | None = None, peer_fd: int = -1) -> bytes:
+    """The message that makes a bridge, or a veth pair whose other end is born in the namespace behind `peer_fd`.
 
     master: index of the bridge, 0 for none. peer: what the other end is to be; only its name, MAC, MTU and
     group are given here, the rest is told inside. It can't be born up: the kernel answers ENOTCONN.
@@ -150,10 +155,9 @@ def create_link(link: Link, *, master: int = 0, peer: Link | None = None, peer_f
         parts += [queues, nested(IFLA_LINKINFO, text(_KIND, "veth"), nested(_DATA, data))]
     else:
         parts.append(nested(IFLA_LINKINFO, text(_KIND, link.kind), nested(_DATA, *_options(link))))
-    # Born up is early enough to turn IPv6 autoconf off in the second message: until the peer is up, or the
+    # Born up is early enough to turn IPv6 autoconf off afterwards (finish_link): until the peer is up, or the
     # bridge has a port, there is no carrier, and without one no address is generated.
-    made = [message(NEWLINK, ACK | CREATE | EXCL, _IFINFO.pack(0, 0, 0, flags, flags) + b"".join(parts))]
-    return made + _later(link, _IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, link.name))
+    return message(NEWLINK, ACK | CREATE | EXCL, _IFINFO.pack(0, 0, 0, flags, flags) + b"".join(parts))
 
 
 def configure_link(link: Link, index: int, *, born: bool = False) -> list[bytes]:
@@ -164,7 +168,7 @@ def configure_link(link: Link, index: int, *, born: bool = False) -> list[bytes]
     target = _IFINFO.pack(0, 0, index, 0, 0)
     parts = b"" if born else b"".join(_own_attributes(link)[1:])
     found = [message(NEWLINK, ACK, target + parts)] if parts else []
-    found += _later(link, target)
+    found += finish_link(link, index)
     flags = _UP if link.up else 0
     found.append(message(NEWLINK, ACK, _IFINFO.pack(0, 0, index, flags, _UP)))
     return found

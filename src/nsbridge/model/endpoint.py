@@ -20,7 +20,8 @@ PROTOS = ("tcp", "udp", "sctp")
 class PublishedPort(Value):
     """A host port that reaches a port inside an endpoint.
 
-    host_port: 0 lets nsbridge choose a free one. host_ip: the host's address it is bound to, None for all.
+    host_port: 0 lets nsbridge choose a free one. host_ip: the host's address it is bound to, None for all;
+    ``0.0.0.0`` means all of IPv4 and ``::`` all of IPv6.
     """
 
     target: int

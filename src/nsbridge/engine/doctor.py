@@ -1,0 +1,177 @@
+"""What on this host blocks or endangers us, with the fix: each check is one small function that returns findings."""
+
+from __future__ import annotations
+
+from nsbridge.desired.network import FORWARDING
+from nsbridge.engine import gc, networks
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Literal, TypeAlias
+
+    from nsbridge.engine.host import Host
+    from nsbridge.kernel.interface import HostFacts
+
+    Level: TypeAlias = Literal["ok", "note", "warning", "error"]
+
+FULL = 0.9
+"""The part of the conntrack table from which on new connections are about to be dropped."""
+
+
+class Finding(Value):
+    """One thing worth knowing. what: in one line; why: what it means; fix: a command or an instruction."""
+
+    level: Level
+    what: str
+    why: str = ""
+    fix: str = ""
+
+
+def _forwarding(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Whether packets pass between bridges and the world, and who decided so."""
+    mine = {sysctl.key: sysctl for sysctl in host.store.host().sysctls}
+    for version, key in FORWARDING.items():
+        name, value = key.replace("/", "."), facts.sysctl(key)
+        wanted = any(network.subnet(version) and not network.internal for network in host.store.networks())
+        if key in mine and value == "1":
+            yield Finding(
+                "note",
+                f"{name}=1 was set by us (it was {mine[key].was}) and goes back with the last network",
+                "what neither comes from nor goes to our networks is still not forwarded (S13)",
+                "if other software on this host needs forwarding, set it in /etc/sysctl.d before our first network",
+            )
+        elif wanted and value == "0":
+            yield Finding(
+                "error",
+                f"{name} is 0, so nothing passes between networks and the world",
+                "somebody set it back after us",
+                f"`sysctl -w {name}=1`, or `nsbridge up` again",
+            )
+        elif wanted:
+            yield Finding("ok", f"{name} is on")
+
+
+def _foreign_chains(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Chains of other people that drop what is forwarded: an accept of ours can't undo that (S29)."""
+    present = {thing.identity for thing in host.kernel.find(facts.droppers)}
+    needed = bool(host.store.networks())
+    for thing in facts.droppers:
+        where = f"{thing.family} {thing.table} {thing.chain}".strip() or "FORWARD"
+        name = f"{thing.where} chain {where} drops what is forwarded"
+        if thing.identity in present:
+            yield Finding("ok", f"{name}; our one rule in it lets pass what we mark")
+        elif needed:
+            yield Finding(
+                "error",
+                name,
+                "published ports and the way out don't work, since a drop elsewhere is final",
+                "any `nsbridge up` or `nsbridge network create` puts our one rule there",
+            )
+        else:
+            yield Finding("note", name, "our first network will put one rule there, and take it away at the end")
+
+
+def _table(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Whether our rules are still as we wrote them."""
+    steps = [step for network in host.store.networks() for step in networks.mend(host, network)]
+    if steps:
+        lost = sum(len(step.things) for step in steps)
+        yield Finding(
+            "error",
+            f"{lost} things of our networks are missing or changed in the kernel",
+            "somebody flushed rules or removed a bridge",
+            "`nsbridge up` for projects; any `nsbridge connect` or `publish` mends the rules of the others",
+        )
+    elif host.store.networks():
+        yield Finding("ok", "rules, bridges and settings of all networks are in place")
+
+
+def _leftovers(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    for text in gc.collect(host, dry_run=True):
+        yield Finding("warning", f"left over: {text}", fix="`nsbridge gc`")
+
+
+def _loopback(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    if host.kernel.setting("net/ipv4/conf/all/route_localnet") == "1":
+        yield Finding(
+            "warning",
+            "net.ipv4.conf.all.route_localnet is 1: neighbours may reach services on this host's 127.0.0.1",
+            "CVE-2020-8558; we set it on our own bridges only, behind a guard",
+            "`sysctl -w net.ipv4.conf.all.route_localnet=0`",
+        )
+
+
+def _conntrack(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    count = host.kernel.setting("net/netfilter/nf_conntrack_count")
+    limit = host.kernel.setting("net/netfilter/nf_conntrack_max")
+    if count.isdigit() and limit.isdigit() and int(limit) and int(count) > FULL * int(limit):
+        yield Finding(
+            "error",
+            f"the conntrack table holds {count} of {limit} connections",
+            "new connections are dropped when it is full",
+            "`sysctl -w net.netfilter.nf_conntrack_max=…` higher",
+        )
+
+
+def _subnets(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Routes that appeared after us, a VPN's say, and lie over a network."""
+    ours = {network.ifname for network in host.store.networks()}
+    for network in host.store.networks():
+        for subnet in network.subnets:
+            for net, link in facts.routes:
+                if (
+                    link not in ours
+                    and net.version == subnet.network.version
+                    and net.prefixlen >= subnet.network.prefixlen
+                    and net.overlaps(subnet.network)
+                ):
+                    yield Finding(
+                        "error",
+                        f"the host's route {net} by {link} lies inside network {network.name!r} ({subnet.network})",
+                        "packets to these addresses take that route",
+                        f"give the network another subnet, or remove the route: `ip route del {net} dev {link}`",
+                    )
+
+
+def _bridge_calls(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    if host.kernel.setting("net/bridge/bridge-nf-call-iptables") == "1":
+        yield Finding(
+            "note",
+            "net.bridge.bridge-nf-call-iptables is 1: packets between neighbours pass everybody's rules",
+            "ours are made for both; it costs neighbours about a third of their throughput",
+            "`sysctl -w net.bridge.bridge-nf-call-iptables=0`, unless other software relies on it",
+        )
+
+
+def _listeners(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Processes of the host behind a published port: nobody reaches them any more."""
+    for endpoint in host.store.endpoints():
+        for port in endpoint.ports:
+            if host.kernel.port_listener(port.proto, port.host_ip, port.host_port):
+                yield Finding(
+                    "warning",
+                    f"a process of this host listens on {port.host_text}/{port.proto}, published for {endpoint.name!r}",
+                    "connections go to the endpoint, not to that process",
+                    f"stop it, or `nsbridge unpublish {endpoint.name} {port.host_port}:{port.target}/{port.proto}`",
+                )
+
+
+CHECKS = (
+    _forwarding,
+    _foreign_chains,
+    _table,
+    _subnets,
+    _listeners,
+    _leftovers,
+    _loopback,
+    _bridge_calls,
+    _conntrack,
+)
+
+
+def examine(host: Host) -> tuple[Finding, ...]:
+    """Return everything worth knowing, in the order of the checks. Changes nothing."""
+    facts = host.kernel.facts()
+    return tuple(finding for check in CHECKS for finding in check(host, facts))

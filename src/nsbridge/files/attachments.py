@@ -1,0 +1,153 @@
+"""A service's places on its networks and its published ports, and who claims which address and host port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsbridge.errors import InvalidIntent
+from nsbridge.files.faults import Path, Report
+from nsbridge.files.networks import Known, intent_fault
+from nsbridge.files.screen import did_you_mean
+from nsbridge.files.shape import AttachmentShape, PortShape, ServiceShape
+from nsbridge.model.endpoint import PublishedPort
+from nsbridge.model.names import check_name
+from nsbridge.model.service import Attachment
+
+if TYPE_CHECKING:
+    from nsbridge.model.network import Subnet
+    from nsbridge.state.things import Address_
+
+DEFAULT_KEY = "default"
+"""The key of the network that services without networks join (compose spec, "networks")."""
+
+
+class Claims:
+    """What services of a file have claimed so far; a second claim is a fault that names the first."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.ports: dict[tuple[str, int], list[tuple[Address_ | None, str, int]]] = {}
+        self.inside: dict[tuple[str, str], str] = {}
+
+    def address(self, path: Path, network: str, what: str, value: str, service: str) -> None:
+        """Claim an address or MAC of a network."""
+        holder = self.inside.setdefault((network, value), service)
+        if holder != service:
+            self.report.fault(path, f"{what} {value} is that of service {holder!r} too", "give each its own")
+
+    def port(self, path: Path, port: PublishedPort, service: str) -> bool:
+        """Claim a host port; tell whether it was free."""
+        if not port.host_port:
+            return True
+        claimed = self.ports.setdefault((port.proto, port.host_port), [])
+        for host_ip, holder, line in claimed:
+            if _meet(host_ip, port.host_ip):
+                where = f" on line {line}" if line else ""
+                said = f"host port {port.host_port}/{port.proto} goes to service {holder!r} already{where}"
+                self.report.fault(path, said, "choose another host port")
+                return False
+        claimed.append((port.host_ip, service, self.report.line(path)))
+        return True
+
+
+def _meet(one: Address_ | None, other: Address_ | None) -> bool:
+    """Tell whether a packet could be meant for both host addresses."""
+    if one is None or other is None or one == other:
+        return True
+    return one.version == other.version and (one.is_unspecified or other.is_unspecified)
+
+
+def attachments(
+    path: Path, key: str, shape: ServiceShape, known: Known, report: Report, claims: Claims
+) -> tuple[Attachment, ...]:
+    """Return a service's places in the order of the file; the project's default network when it names none."""
+    given = shape.networks or {}
+    wishes = given if isinstance(given, dict) else dict.fromkeys(given)
+    if not wishes:
+        if report.is_broken(*path, "networks") or report.is_broken(*path, "network_mode"):
+            return ()
+        wishes = {DEFAULT_KEY: None}
+    found: list[Attachment] = []
+    for index, (network, wish) in enumerate(wishes.items()):
+        here: Path = (*path, "networks", network)
+        if not isinstance(given, dict):
+            here = (*path, "networks", given.index(network))
+        if network not in known.names:
+            hint = did_you_mean(network, list(known.names)) or "add it under networks"
+            report.fault(here, f"there is no network {network!r}", hint, key=True)
+            continue
+        wish = wish or AttachmentShape.model_validate({})
+        mac = wish.mac_address or (shape.mac_address or "" if index == 0 else "")
+        if wish.mac_address and index == 0 and shape.mac_address not in (None, wish.mac_address):
+            report.fault((*path, "mac_address"), f"isn't the one on network {network!r}", "keep one of the two")
+        _check_static(here, key, network, wish, known, report, claims)
+        real = known.names[network]
+        if mac:
+            where = (*here, "mac_address") if wish.mac_address else (*path, "mac_address")
+            claims.address(where, real, "MAC address", mac, key)
+        aliases = _aliases(here, key, shape, wish, report)
+        found.append(Attachment(real, wish.ipv4_address, wish.ipv6_address, mac, aliases))
+    return tuple(found)
+
+
+def _aliases(path: Path, key: str, shape: ServiceShape, wish: AttachmentShape, report: Report) -> tuple[str, ...]:
+    """Return its aliases; a service that container_name renames is found by its key as well, as with compose."""
+    found = [key] if shape.container_name not in (None, key) else []
+    for index, alias in enumerate(wish.aliases or ()):
+        try:
+            found.append(check_name("alias", alias, longest=253))
+        except InvalidIntent as error:
+            intent_fault(report, (*path, "aliases", index), error)
+    return tuple(dict.fromkeys(found))
+
+
+def _check_static(
+    path: Path, key: str, network: str, wish: AttachmentShape, known: Known, report: Report, claims: Claims
+) -> None:
+    """Check the addresses a service wishes for against the network, if it is one of ours and without faults."""
+    for field, address in (("ipv4_address", wish.ipv4_address), ("ipv6_address", wish.ipv6_address)):
+        if address is None:
+            continue
+        here = (*path, field)
+        if network in known.networks:
+            subnet = known.networks[network].subnet(address.version)
+            if subnet is None:
+                said = f"network {network!r} has no IPv{address.version} subnet to take {address} from"
+                report.fault(here, said, f"give it one: networks.{network}.ipam.config")
+                continue
+            if said := _unusable(subnet, address):
+                report.fault(here, said, "choose another")
+                continue
+        claims.address(here, known.names[network], "address", str(address), key)
+
+
+def _unusable(subnet: Subnet, address: Address_) -> str:
+    """Say why an endpoint can't have this address, empty if it can."""
+    net = subnet.network
+    if address not in net:
+        return f"{address} is outside the network's subnet {net}"
+    if address == subnet.gateway_interface.ip:
+        return f"{address} is the network's gateway"
+    for name, taken in subnet.reserved:
+        if address == taken:
+            return f"{address} is reserved as aux address {name!r}"
+    return "" if subnet.usable(address) else f"{address} is the first or last address of {net}"
+
+
+def published(path: Path, name: str, shape: ServiceShape, report: Report, claims: Claims) -> tuple[PublishedPort, ...]:
+    """Return a service's published ports, ranges expanded; what is given twice in the same words counts once."""
+    found: dict[PublishedPort, None] = {}
+    for index, one in enumerate(shape.ports or ()):
+        here: Path = (*path, "ports", index)
+        ports = (_long(one),) if isinstance(one, PortShape) else one
+        for port in ports:
+            if port in found:
+                continue
+            if not claims.port(here, port, name):
+                break  # one fault a line, also for a range
+            found[port] = None
+    return tuple(found)
+
+
+def _long(shape: PortShape) -> PublishedPort:
+    return PublishedPort(shape.target, shape.published or 0, shape.protocol or "tcp", shape.host_ip)

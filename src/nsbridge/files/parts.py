@@ -1,0 +1,248 @@
+"""Small values as they are written: addresses, ports, MACs, flags. Each parser returns the value or raises Wrong."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from nsbridge.files.faults import Wrong
+from nsbridge.model.endpoint import PROTOS, PublishedPort
+
+if TYPE_CHECKING:
+    from nsbridge.state.things import Address_, Network_
+
+_YES = frozenset(("true", "yes", "on", "y", "1"))
+_NO = frozenset(("false", "no", "off", "n", "0"))
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_USER = re.compile(r"[^\s:]+(?::[^\s:]+)?")
+_SHORT_FORM = "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]"
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_SHORT = re.compile(r"(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?:(?P<host>[^:]*):)?(?P<target>[^:/]+)(?:/(?P<proto>.*))?")
+
+
+def kind_of(value: Any) -> str:
+    """Name a value's kind as a person would: ``a map``, ``a list``, ``a number``."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a map" if isinstance(value, dict) else "a list" if isinstance(value, list) else type(value).__name__
+
+
+def text(value: Any) -> str:
+    """Text, or a number or flag as it was written."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise Wrong("has a NUL character, which no program can be given", "remove it")
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(getattr(value, "written", value))
+    raise Wrong(f"is {kind_of(value)} where text should be")
+
+
+def flag(value: Any) -> bool:
+    """True or false; also ``yes``, ``no``, ``on``, ``off``, which YAML 1.2 reads as text but people mean so."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str | int) and (low := text(value).lower()) in _YES | _NO:
+        return low in _YES
+    raise Wrong(f"is {shown(value)} where true or false should be")
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short ones as they are, others by their kind."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return repr(text(value))
+    return kind_of(value)
+
+
+def words(value: Any) -> tuple[str, ...]:
+    """A command's words: a list as it is, text split as a shell would (shlex), without running one."""
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        return tuple(text(word) for word in value)
+    if isinstance(value, dict):
+        raise Wrong("is a map where text or a list should be")
+    try:
+        return tuple(shlex.split(text(value)))
+    except ValueError as error:
+        raise Wrong(f"can't be split into words: {str(error).lower()}", "close the quote, or write a list") from None
+
+
+def address(value: Any, version: int = 0) -> Address_:
+    """An IP address, of this version if not 0."""
+    written = text(value)
+    try:
+        found = ip_address(written.strip("[]") if version != 4 else written)
+    except ValueError:
+        what = f"IPv{version}" if version else "IP"
+        hint = "write it without a prefix length" if "/" in written else ""
+        raise Wrong(f"is no {what} address: {written!r}", hint) from None
+    if version and found.version != version:
+        raise Wrong(f"is an IPv{found.version} address: {written!r}", f"use ipv{found.version}_address for it")
+    if isinstance(found, IPv6Address) and found.scope_id:
+        raise Wrong(f"has a zone: {written!r}", f"write {str(found).split('%')[0]}")
+    return found
+
+
+def address4(value: Any) -> IPv4Address:
+    """An IPv4 address."""
+    return cast(IPv4Address, address(value, 4))
+
+
+def address6(value: Any) -> IPv6Address:
+    """An IPv6 address."""
+    return cast(IPv6Address, address(value, 6))
+
+
+def network(value: Any) -> Network_:
+    """A subnet in CIDR notation without host bits."""
+    written = text(value)
+    if "/" not in written:
+        raise Wrong(f"has no prefix length: {written!r}", "write it like 172.30.0.0/24")
+    try:
+        return ip_network(written)
+    except ValueError:
+        pass
+    try:
+        meant = ip_interface(written).network
+    except ValueError:
+        raise Wrong(f"is no subnet: {written!r}", "write it like 172.30.0.0/24 or fd00:30::/64") from None
+    raise Wrong(f"has bits beyond its prefix: {written!r}", f"did you mean {meant}?")
+
+
+def mac(value: Any) -> str:
+    """A unicast MAC address, lower case with colons."""
+    written = text(value)
+    low = written.lower().replace("-", ":")
+    if not _MAC.fullmatch(low):
+        raise Wrong(f"is no MAC address: {written!r}", "write six pairs like 02:42:ac:11:00:02, in quotes")
+    if int(low[:2], 16) & 1 or low == "00:00:00:00:00:00":
+        raise Wrong(f"is no address one interface can have: {low}", "begin it with 02")
+    return low
+
+
+def only(*allowed: str, hint: str = "") -> Callable[[Any], str]:
+    """Return a parser for text of which we do only these."""
+
+    def parse(value: Any) -> str:
+        if (written := text(value)) not in allowed:
+            raise Wrong(f"is {written!r}", hint or f"only {' or '.join(allowed)} is supported")
+        return written
+
+    return parse
+
+
+def only_flag(wanted: bool, hint: str) -> Callable[[Any], bool]:
+    """Return a parser for a flag of which we do only one value."""
+
+    def parse(value: Any) -> bool:
+        if (found := flag(value)) is not wanted:
+            raise Wrong(f"is {str(found).lower()}", hint)
+        return found
+
+    return parse
+
+
+def user(value: Any) -> str:
+    """``name``, ``uid``, either with ``:group``."""
+    if not _USER.fullmatch(written := text(value)):
+        raise Wrong(f"is no user: {written!r}", "write NAME, UID, or either with :GROUP")
+    return written
+
+
+def port(value: Any) -> int:
+    """A port number from 1."""
+    written = text(value)
+    if not (found := _RANGE.fullmatch(written)):
+        raise Wrong(f"is no port: {written!r}", "choose a port from 1 to 65535")
+    if found[2]:
+        raise Wrong(f"is a range of ports: {written!r}", 'write ranges in the short form: "3000-3005:3000-3005"')
+    return _number(found[1])
+
+
+def mtu(value: Any) -> int:
+    """An MTU in bytes; which ones a network can have, its subnets decide."""
+    if not (written := text(value)).isascii() or not written.isdigit() or int(written[:9]) > 65535:
+        raise Wrong(f"is no MTU: {written!r}", "use bytes, 68 to 65535")
+    return int(written)
+
+
+def host_port(value: Any) -> int:
+    """A host port; 0 or empty text lets nsbridge choose."""
+    return 0 if text(value) in ("", "0") else port(value)
+
+
+def protocol(value: Any) -> Literal["tcp", "udp", "sctp"]:
+    """A transport protocol."""
+    if (low := text(value).lower()) not in PROTOS:
+        raise Wrong(f"has a protocol {text(value)!r}", f"use one of {', '.join(PROTOS)}")
+    return cast(Literal["tcp", "udp", "sctp"], low)
+
+
+def _number(digits: str) -> int:
+    if not 1 <= (number := int(digits[:9])) <= 65535:
+        raise Wrong(f"has a port {digits}", "choose a port from 1 to 65535")
+    return number
+
+
+def _span(written: str, whole: str) -> range:
+    if not (found := _RANGE.fullmatch(written)):
+        raise Wrong(f"is no port: {whole!r}", _SHORT_FORM)
+    first, last = _number(found[1]), _number(found[2] or found[1])
+    if last < first:
+        raise Wrong(f"has a range that runs backwards: {written}", f"write {last}-{first}")
+    return range(first, last + 1)
+
+
+def short_ports(value: Any) -> tuple[PublishedPort, ...]:
+    """The short form, ``[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]``, with ranges expanded."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise Wrong(f"is {kind_of(value)} where a port should be", 'write "8088:80", or a map with target')
+    written = text(value).strip()
+    if not (found := _SHORT.fullmatch(written)):
+        before, *rest = written.rsplit(":", 2)
+        hint = f"did you mean '[{before}]:{':'.join(rest)}'?" if "::" in before else _SHORT_FORM
+        raise Wrong(f"is no port: {written!r}", hint)
+    ip: str | None = found["ip"]
+    host: str | None = found["host"]
+    if host is None:  # one colon: it is the host port that stands before it
+        ip, host = None, ip
+    if ip == "" or (host == "" and ip is None):
+        raise Wrong(f"has nothing before its colon: {written!r}", f"write {written.lstrip(':')!r}")
+    host_ip = None
+    if ip is not None:
+        try:
+            host_ip = address(ip.strip("[]"))
+        except Wrong:
+            raise Wrong(f"has no address of the host before its ports: {ip!r}", "write one like 127.0.0.1") from None
+    proto = protocol(found["proto"]) if found["proto"] is not None else "tcp"
+    targets = _span(found["target"], written)
+    if not host or host == "0":
+        return tuple(PublishedPort(target, 0, proto, host_ip) for target in targets)
+    hosts = _span(host, written)
+    if len(hosts) != len(targets):
+        raise Wrong(
+            f"has {len(hosts)} host ports for {len(targets)}: {written!r}",
+            "give ranges of equal length" if len(targets) > 1 else "give one host port, or none to have one chosen",
+        )
+    return tuple(PublishedPort(target, one, proto, host_ip) for target, one in zip(targets, hosts, strict=True))
+
+
+def pair(value: Any) -> tuple[str, str | None]:
+    """``KEY=VALUE``, or a bare ``KEY`` with None."""
+    written = text(value)
+    key, equals, rest = written.partition("=")
+    if not key:
+        raise Wrong(f"has no name before '=': {written!r}", "write NAME=VALUE")
+    return key, rest if equals else None

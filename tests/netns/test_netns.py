@@ -1,0 +1,150 @@
+"""Namespaces and settings on a running kernel; `ip netns` and /proc judge."""
+
+from __future__ import annotations
+
+import _thread
+import errno
+import os
+import subprocess
+import time
+
+import pytest
+
+from nsbridge.kernel import libc, netns, sysctl
+from nsbridge.kernel.netlink import ROUTE, NetlinkSocket
+
+pytestmark = pytest.mark.netns
+
+
+def own():
+    return os.readlink("/proc/thread-self/ns/net")
+
+
+def mounts(path):
+    with open("/proc/self/mountinfo") as file:
+        return [line for line in file if f" {path} " in line]
+
+
+@pytest.fixture
+def path():
+    path = f"/run/netns/t{os.getpid()}-{time.monotonic_ns() % 10**9}"
+    yield path
+    netns.remove(path)
+
+
+def test_a_made_namespace_is_one_that_ip_knows_with_its_loopback_up(path):
+    before = own()
+    netns.create(path)
+    assert own() == before
+    assert os.path.basename(path) in subprocess.check_output(["ip", "netns", "list"], text=True)
+    shown = subprocess.check_output(["nsenter", f"--net={path}", "ip", "-o", "link"], text=True)
+    assert len(shown.splitlines()) == 1
+    assert "lo: <LOOPBACK,UP" in shown
+    assert netns.inode(path) == os.stat(path).st_ino != os.stat("/proc/thread-self/ns/net").st_ino
+    with pytest.raises(FileExistsError):
+        netns.create(path)
+    assert netns.inode(path)
+
+
+def test_removing_leaves_neither_mount_nor_file_and_may_be_repeated(path):
+    netns.create(path)
+    netns.remove(path)
+    assert not os.path.exists(path)
+    assert not mounts(path)
+    netns.remove(path)
+    assert netns.inode(path) == 0
+
+
+def test_ip_netns_add_in_between_doesnt_hold_ours(path):
+    netns.create(path)
+    other = path + "-ip"
+    subprocess.check_call(["ip", "netns", "add", os.path.basename(other)])
+    try:
+        netns.remove(path)
+        assert not os.path.exists(path)
+        assert netns.inode(other)
+    finally:
+        subprocess.check_call(["ip", "netns", "del", os.path.basename(other)])
+
+
+def test_a_directory_is_made_when_missing(tmp_path):
+    path = str(tmp_path / "deep" / "ns")
+    netns.create(path)
+    try:
+        assert netns.inode(path)
+    finally:
+        netns.remove(path)
+
+
+def test_a_namespace_that_cant_be_named_leaves_no_file(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no mount for you")
+
+    os.makedirs("/run/netns", exist_ok=True)
+    monkeypatch.setattr(libc, "mount", refuse)
+    monkeypatch.setattr(netns, "_share_directory", lambda: None)
+    with pytest.raises(PermissionError):
+        netns.create(path)
+    assert not os.path.exists(path)
+
+
+def test_inside_works_in_another_thread_and_gives_back_results_and_exceptions(path):
+    netns.create(path)
+    before = own()
+    me = _thread.get_ident()
+    there, who = netns.inside(path, lambda: (own(), _thread.get_ident()))
+    assert there == f"net:[{netns.inode(path)}]"
+    assert who != me
+    with pytest.raises(ZeroDivisionError):
+        netns.inside(path, lambda: 1 // 0)
+    assert own() == before
+    with pytest.raises(FileNotFoundError):
+        netns.inside(path + "-none", own)
+    with pytest.raises(OSError, match="setns"):
+        netns.inside("/etc/hostname", own)
+
+
+def test_a_socket_belongs_to_the_namespace_of_the_thread_that_opened_it(path):
+    from nsbridge.kernel.apply import index_of
+    from nsbridge.kernel.rtnetlink import create_link
+    from nsbridge.state.things import Link
+
+    netns.create(path)
+    sock = netns.inside(path, lambda: NetlinkSocket(ROUTE))
+    sock.transact([create_link(Link(path, "inner-br", "bridge"))])
+    assert index_of(sock, "inner-br") > 1
+    assert "inner-br" in subprocess.check_output(["nsenter", f"--net={path}", "ip", "link"], text=True)
+    assert "inner-br" not in subprocess.check_output(["ip", "link"], text=True)
+    sock.close()
+
+
+def test_settings_are_those_of_the_namespace(path):
+    netns.create(path)
+    key = "net/ipv4/ip_forward"
+    here = sysctl.read(key)
+    netns.inside(path, lambda: sysctl.write(key, "1"))
+    assert netns.inside(path, lambda: sysctl.read(key)) == "1"
+    assert sysctl.read(key) == here
+    assert sysctl.read("net/ipv4/conf/nolink/forwarding") == ""
+    with pytest.raises(FileNotFoundError):
+        sysctl.write("net/ipv4/conf/nolink/forwarding", "1")
+
+
+def test_the_host_has_a_name_and_each_other_namespace_its_own(path):
+    netns.create(path)
+    names = {netns.host_id(), netns.inside(path, netns.host_id)}
+    assert len(names) == 2
+    assert netns.inside(path, netns.host_id) == netns.inside(path, netns.host_id)
+    assert netns.inside(path, netns.host_id).startswith("ns-")
+    try:
+        same = os.stat("/proc/1/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino
+    except PermissionError:
+        same = False
+    assert (netns.host_id() == "host") == same
+
+
+def test_libc_by_hand_and_by_package_call_the_same():
+    for binder in (libc._bind_by_hand, libc._bind_by_package):
+        function, code = binder()("umount2", "zi")
+        assert function(b"/no/such/path", 2) == -1
+        assert code() == errno.ENOENT
