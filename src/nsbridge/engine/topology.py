@@ -200,8 +200,19 @@ def _unused(host: Host, topology: Topology) -> list[Network]:
     ]
 
 
-def decide(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate: bool = False) -> Decision:
-    """Return what `up` would do; changes nothing. NotFound for an external network that isn't there."""
+def decide(
+    host: Host,
+    topology: Topology,
+    *,
+    only: tuple[str, ...] = (),
+    remove_orphans: bool = False,
+    recreate: bool = False,
+) -> Decision:
+    """Return what `up` would do; changes nothing. NotFound for an external network that isn't there.
+
+    only: these services and what they depend on, all when empty.
+    """
+    chosen = topology.needed(only)
     for name in topology.external:
         host.store.network(name)
     changes: list[Change] = []
@@ -219,6 +230,8 @@ def decide(host: Host, topology: Topology, *, remove_orphans: bool = False, recr
     }
     known |= {name: host.store.network(name) for name in topology.external}
     for service in topology.started_order():
+        if service.name not in chosen:
+            continue
         change = _service_change(host, service, known, redone)
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
@@ -241,13 +254,20 @@ def _first_look(host: Host, network: Network) -> Network:
 # doing
 
 
-def up(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate: bool = False) -> Decision:
+def up(
+    host: Host,
+    topology: Topology,
+    *,
+    only: tuple[str, ...] = (),
+    remove_orphans: bool = False,
+    recreate: bool = False,
+) -> Decision:
     """Bring a topology into being, or what differs of it; return what was done.
 
     Each network and service comes whole or not at all; what was up before a failure stays up, and the next `up`
     goes on from there.
     """
-    decision = decide(host, topology, remove_orphans=remove_orphans, recreate=recreate)
+    decision = decide(host, topology, only=only, remove_orphans=remove_orphans, recreate=recreate)
     for remark in decision.remarks:
         host.say(remark)
     by_service = {service.name: service for service in topology.services}

@@ -93,6 +93,9 @@ class Words:
         sys.stderr.write(f"nsbridge: {text}\n")
         sys.stderr.flush()
 
+    def pause(self) -> None:
+        """Nothing to take away: all of it stands."""
+
 
 class PlainWords(Words):
     """The same without the mark, for verbs that only report."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
-    from nsbridge.model.endpoint import PublishedPort, Proto
+    from nsbridge.model.endpoint import Proto, PublishedPort
     from nsbridge.state.things import Address_, Network_
 
     T = TypeVar("T")

@@ -13,7 +13,7 @@ from nsbridge.frontends.cli.verb import GROUPS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from nsbridge.frontends.cli.verb import Argument, Verb
 
@@ -61,15 +61,18 @@ def _epilog(verb: Verb) -> str:
     return "\n\n".join(parts)
 
 
-def _fill(parser: argparse.ArgumentParser, verb: Verb) -> None:
+def _fill(parser: argparse.ArgumentParser, verb: Verb, completes: dict[str, Any] | None = None) -> None:
+    """Add a verb's arguments. completes: what shtab completes words of these metavars with."""
     for one in verb.arguments:
         options = dict(one.options)
         name = one.flags[0]
-        if one.positional:
+        action = (
             parser.add_argument(name, **options)
-        else:
-            # `help` may hold a per cent sign one day; argparse would take it for a format.
-            parser.add_argument(*one.flags, dest=_dest(one), **options)
+            if one.positional
+            else parser.add_argument(*one.flags, dest=_dest(one), **options)
+        )
+        if completes and (what := completes.get(options.get("metavar", ""))):
+            action.complete = what  # type: ignore[attr-defined]
     parser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -96,6 +99,9 @@ def parser_for(verb: Verb) -> Parser:
 
 def whole() -> argparse.ArgumentParser:
     """Return one parser with all verbs, for completions."""
+    import shtab
+
+    completes = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
     parser = Parser(prog="nsbridge", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
@@ -107,7 +113,7 @@ def whole() -> argparse.ArgumentParser:
             group = top.add_parser(first, help=f"{first} {'|'.join(_seconds(first))}")
             inner[first] = group.add_subparsers(dest="second")
         place = inner[first] if second else top
-        _fill(place.add_parser(second or first, help=verb.summary, allow_abbrev=False), verb)
+        _fill(place.add_parser(second or first, help=verb.summary, allow_abbrev=False), verb, completes)
     return parser
 
 

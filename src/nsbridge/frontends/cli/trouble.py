@@ -9,6 +9,10 @@ import sys
 from nsbridge.errors import KernelError, NoPermission, NsbridgeError
 from nsbridge.frontends.cli.output import DIM, RED, paint
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
@@ -110,3 +114,25 @@ def _place(err: BaseException) -> str:
     if trace is None:
         return "nowhere"
     return f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"
+
+
+def each(names: Iterable[str], do: Callable[[str], object], *, finally_: Callable[[], object] | None = None) -> None:
+    """Do something to each of several things; what goes wrong with one is told, and the others are done all the same.
+
+    finally_: called before the first failure's exit status is raised.
+    """
+    code = 0
+    for name in names:
+        try:
+            do(name)
+        except (NsbridgeError, OSError) as err:
+            known = translated(err)
+            if known is None or isinstance(err, BrokenPipeError):
+                raise
+            sys.stdout.flush()
+            tell(known)
+            code = code or known.exit_code
+    if finally_ is not None:
+        finally_()
+    if code:
+        raise Failed(code)

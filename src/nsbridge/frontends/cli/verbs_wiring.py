@@ -190,7 +190,7 @@ HOUSEKEEPING = (
         "housekeeping",
         "Print a shell's completions",
         "housekeeping:completion",
-        (arg("shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh"),),
+        (arg("shell", choices=("bash", "zsh", "fish", "tcsh"), metavar="SHELL", help="bash, zsh, fish or tcsh"),),
         examples=(
             "completion bash > ~/.local/share/bash-completion/completions/nsbridge",
             "completion zsh > ~/.zfunc/_nsbridge",
