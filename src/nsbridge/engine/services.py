@@ -243,7 +243,7 @@ def run(host: Host, service: Service) -> int:
         _leave(host, service)
 
 
-def execute(host: Host, name: str, command: tuple[str, ...], *, detach: bool = False, **changes: object) -> int:
+def execute(host: Host, name: str, command: tuple[str, ...], **changes: object) -> int:
     """Run one more command in a service's namespace; return its exit status. NotFound without the service.
 
     changes: fields of `Service` to set for it: environment, working_dir, user.

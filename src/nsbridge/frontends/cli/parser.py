@@ -1,4 +1,4 @@
-"""Parsers and help made from the table of verbs: for the one verb that is called, or for all when completions are made."""
+"""Parsers and help made from the table of verbs: for the one that is called, or for all of them at once."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ class Parser(argparse.ArgumentParser):
         raise Usage(message, fix=f"see `{self.prog} --help`")
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Descriptions as they are written, and more room for options than argparse gives them."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34)
+
+
 def _usage(verb: Verb) -> str:
     words = [f"nsbridge {verb.name}"]
     if any(not one.positional for one in verb.arguments):
@@ -45,7 +52,7 @@ def _usage(verb: Verb) -> str:
 
 
 def _place(one: Argument) -> str:
-    name = one.options["metavar"]
+    name: str = one.options["metavar"]
     forms = {None: name, "?": f"[{name}]", "*": f"[{name}…]", "+": f"{name}…", "...": f"[--] {name}…"}
     return forms[one.options.get("nargs")]
 
@@ -90,7 +97,7 @@ def parser_for(verb: Verb) -> Parser:
         usage=_usage(verb),
         description=about,
         epilog=_epilog(verb),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     _fill(parser, verb)
@@ -106,7 +113,7 @@ def whole() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     top = parser.add_subparsers(dest="verb")
-    inner: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    inner: dict[str, argparse._SubParsersAction[Parser]] = {}
     for verb in VERBS:
         first, _, second = verb.name.partition(" ")
         if second and first not in inner:
@@ -125,7 +132,7 @@ def _seconds(first: str) -> list[str]:
 def overview() -> str:
     """Return what `nsbridge --help` shows: a line for every verb, in groups."""
     lines = [DESCRIPTION, "", "usage: nsbridge VERB [OPTION…] [ARGUMENT…]"]
-    width = max(len(verb.name) for verb in VERBS)
+    width = 16
     for group in GROUPS:
         lines += ["", f"{group}:"]
         lines += [f"  {verb.name:{width}}  {verb.summary}" for verb in VERBS if verb.group == group]

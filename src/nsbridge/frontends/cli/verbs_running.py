@@ -39,7 +39,7 @@ TOPOLOGY = (
             flag("--dry-run", help="tell what would be done, as `nsbridge plan` does, and do nothing"),
             arg("services", nargs="*", metavar="SERVICE", help="only these, and what they depend on"),
         ),
-        about="Without -d it stays: what the commands write is shown, Ctrl-C stops them (a second one kills them), and\n"
+        about="Without -d it stays: what the commands write is shown, Ctrl-C stops them (another kills them), and\n"
         "it ends when all of them have ended. Networks and namespaces stay until `nsbridge down`.",
         examples=("up -d", "up -f examples/docker-bridge.yaml", "up -d web"),
         long=True,
@@ -88,7 +88,7 @@ SERVICES = (
                 metavar="NETWORK",
                 help="network to be on; none, host, or service:NAME; repeatable (default: default)",
             ),
-            text("--name", metavar="NAME", help="its name (default: the command's and four digits)"),
+            text("--name", metavar="NAME", help="its name (default: the command's and four hex digits)"),
             PORTS,
             IP,
             IP6,
