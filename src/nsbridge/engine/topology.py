@@ -212,7 +212,7 @@ def decide(
 
     only: these services and what they depend on, all when empty.
     """
-    chosen = topology.needed(only)
+    chosen = [service for service in topology.started_order() if service.name in topology.needed(only)]
     for name in topology.external:
         host.store.network(name)
     changes: list[Change] = []
@@ -229,9 +229,7 @@ def decide(
         for network in topology.networks
     }
     known |= {name: host.store.network(name) for name in topology.external}
-    for service in topology.started_order():
-        if service.name not in chosen:
-            continue
+    for service in chosen:
         change = _service_change(host, service, known, redone)
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
@@ -356,6 +354,10 @@ def one_project(host: Host) -> str:
     return found[0]
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[Status, ...]:
     """Take a project's services and networks away, all in one go; return the services that were there."""
     there = services.statuses(host, project)
@@ -364,7 +366,7 @@ def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[S
     if not there and not mine:
         have = ", ".join(projects(host)) or "none"
         raise NotFound(f"project {project!r} isn't up (up: {have})", fix="nothing is left to do")
-    host.say(f"stopping {len(there)} services")
+    host.say(f"stopping {_count(len(there), 'service')}")
     services.stop(host, [status.record for status in there], grace_s)
     with host.store.lock(), host.operation(f"down {project}", "on") as op:
         things: list[Thing] = []
@@ -382,7 +384,7 @@ def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[S
             else:
                 free.append(network)
         more_things, more_entries = networks.leaving(host, tuple(free)) if free else ((), [])
-        host.say(f"removing {len(names)} services and {len(free)} networks")
+        host.say(f"removing {_count(len(names), 'service')} and {_count(len(free), 'network')}")
         op.finish([*entries, *map(Began, removing((*things, *more_things))), *rest, *more_entries])
     for status in there:
         for endpoint in status.endpoints:

@@ -43,7 +43,7 @@ def ps(host: Host, args: Any) -> None:
     else:
         rows = [_service_row(status) for status in statuses]
         rows += [_stranger_row(host, name, found) for name, found in strangers.items()]
-        output.table(("NAME", "COMMAND", "STATE", "NETWORKS", "PORTS"), rows)
+        output.table(("NAME", "COMMAND", "STATE", "NETWORKS", "PORTS"), rows, shrinks="COMMAND")
     if hidden:
         host.say(f"{hidden} whose command has ended not shown: `nsbridge ps -a` shows all")
 

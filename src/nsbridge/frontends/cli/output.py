@@ -20,6 +20,9 @@ RED, DIM, RESET = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 PREFIX_COLOURS = tuple(f"\x1b[{number}m" for number in (36, 33, 32, 35, 34, 31))
 """Of the names before lines of logs, in turn."""
 
+LEAST_CELL = 12
+"""Characters to which a cell may be cut."""
+
 _STATE_STYLES = {
     "running": "green",
     "exited": "red",
@@ -50,8 +53,11 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(line.rstrip() + "\n" for line in padded)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table: by rich on a terminal, as columns elsewhere."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, shrinks: str = "") -> None:
+    """Write a table: by rich on a terminal, as columns elsewhere.
+
+    shrinks: the column that is cut short where a terminal is too narrow; the others go on in the next line.
+    """
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         sys.stdout.write(columns(header, rows))
         return
@@ -59,12 +65,25 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    lines = [list(row) for row in rows]
+    if shrinks:
+        _cut(header, lines, header.index(shrinks), console.width)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in header:
         shown.add_column(name, overflow="fold")
-    for row in rows:
-        shown.add_row(*[Text(cell, style=_STATE_STYLES.get(cell.partition(" ")[0], "")) for cell in row])
-    Console().print(shown)
+    for line in lines:
+        shown.add_row(*[Text(cell, style=_STATE_STYLES.get(cell.partition(" ")[0], "")) for cell in line])
+    console.print(shown)
+
+
+def _cut(header: Sequence[str], lines: list[list[str]], place: int, width: int) -> None:
+    """Cut the cells of one column so that a line fits into the width, down to `LEAST_CELL` characters."""
+    widths = [max(len(line[at]) for line in [list(header), *lines]) for at in range(len(header))]
+    room = max(LEAST_CELL, width - sum(widths) + widths[place] - 2 * (len(header) - 1))
+    for line in lines:
+        if len(line[place]) > room:
+            line[place] = line[place][: room - 1] + "…"
 
 
 def as_json(thing: Any) -> None:

@@ -103,6 +103,9 @@ def down(host: Host, args: Any) -> None:
         project = args.project
     elif args.file or files.find_default():
         project = _read(args).project
+        if project not in engine.projects(host):  # as docker compose: no error, whatever ran before
+            host.say(f"project {project!r} isn't up: nothing to take away")
+            return
     else:
         project = engine.one_project(host)
     engine.down(host, project, args.timeout)
