@@ -11,20 +11,22 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from nsbridge.desired.ruleset import skeleton
 from nsbridge.errors import KernelError
+from nsbridge.firewall.ruleset import Element
 from nsbridge.kernel import libc, netns, observe, rtnetlink, sysctl
 from nsbridge.kernel.linux import LinuxKernel, host_facts
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
-from nsbridge.model.names import BRIDGE_GROUP, PORT_GROUP
+from nsbridge.model.names import BRIDGE_GROUP, PORT_GROUP, TABLE
 from nsbridge.plan.step import Step
 from nsbridge.state.kernel_state import KernelState
-from nsbridge.state.things import Address, Link, Netns, Route, Sysctl
+from nsbridge.state.things import Address, ForeignAccept, Link, Netns, Route, Sysctl
 
 pytestmark = pytest.mark.netns
 GROUP = PORT_GROUP + 7
 BRIDGE = Link(
     "", "nsb-web", "bridge", group=BRIDGE_GROUP, mac="02:42:00:00:00:01", mtu=1400, autoconf=False,
-    options=(("forward_delay", 0), ("multicast_snooping", 0)), alias="nsbridge: network web",
+    options=(("forward_delay", 0), ("multicast_snooping", 0), ("stp_state", 0)), alias="nsbridge: network web",
 )  # fmt: skip
 HOST_THINGS = (
     BRIDGE,
@@ -226,6 +228,57 @@ def test_a_taken_name_is_refused_with_what_was_done_before(kernel, paths):
     assert link_of("nsbport3") == theirs
 
 
+def test_a_taken_name_inside_is_named_and_the_link_that_has_it_left_alone(kernel, paths):
+    kernel.do(Step("add", (*HOST_THINGS, Netns(paths[0]))))
+    inside = ["nsenter", f"--net={paths[0]}", "ip", "link"]
+    subprocess.check_call([*inside, "add", "eth0", "type", "veth", "peer", "name", "other"])
+    subprocess.check_call([*inside, "set", "eth0", "up"])
+    theirs = link_of("eth0", paths[0])
+    things = endpoint(2, paths[0])[1:]
+    with pytest.raises(KernelError, match=f"{paths[0]} already has a link 'eth0'"):
+        kernel.do(Step("add", things))
+    assert kernel.find(things) == ()
+    kernel.do(Step("remove", things))
+    kernel.do(Step("remove", things[1:]))
+    assert link_of("eth0", paths[0]) == theirs
+
+
+def test_the_firewall_is_part_of_a_step(kernel, paths):
+    table = skeleton()
+    element = Element(TABLE, "publish4", ("tcp", 8080), (ip_address("10.9.0.2"), 80))
+    things = (*HOST_THINGS, *endpoint(2, paths[0]), table, element)
+    step = Step("add", things)
+    kernel.do(step)
+    assert kernel.observe(paths) == KernelState(things)
+    assert kernel.find(things) == things
+    assert kernel.element_data(TABLE, "publish4", ("tcp", 8080)) == (ip_address("10.9.0.2"), 80)
+    assert "8080" in subprocess.check_output(["nft", "list", "map", *TABLE, "publish4"], text=True)
+    second = endpoint(3, paths[1])
+    with pytest.raises(KernelError) as caught:
+        kernel.do(Step("add", (*second, element)))
+    assert caught.value.thing == element
+    assert caught.value.errno == errno.EEXIST
+    assert set(caught.value.done) == set(second)
+    kernel.do(Step("remove", caught.value.done))
+    kernel.do(step.undo())
+    assert kernel.observe(paths) == KernelState()
+    assert subprocess.check_output(["nft", "list", "ruleset"]) == b""
+
+
+def test_the_accept_in_a_chain_that_drops_is_part_of_a_step(kernel):
+    rules = "table inet theirs { chain fwd0 { type filter hook forward priority 0; policy drop; }; }"
+    subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
+    before = subprocess.check_output(["nft", "list", "ruleset"])
+    accepts = kernel.facts().droppers
+    assert [one.identity for one in accepts] == [("foreign", "nft", "inet", "theirs", "fwd0")]
+    kernel.do(Step("add", accepts))
+    assert kernel.find(accepts) == accepts
+    assert kernel.observe(()).of(ForeignAccept) == accepts
+    kernel.do(Step("remove", accepts))
+    assert kernel.find(accepts) == ()
+    assert subprocess.check_output(["nft", "list", "ruleset"]) == before
+
+
 def test_the_kernels_own_words_reach_the_error(kernel, paths):
     kernel.do(Step("add", HOST_THINGS + endpoint(2, paths[0])))
     away = Route(paths[0], ip_network("203.0.113.0/24"), "eth0", ip_address("198.51.100.1"))
@@ -258,7 +311,9 @@ def test_changes_are_applied_and_undone(kernel, paths):
     kernel.do(step)
     settings = [("", HOST_THINGS[3].key)]
     found = look(kernel, paths, settings)
-    wanted = after[0].replace(options=(("ageing_time", 100), ("forward_delay", 0), ("multicast_snooping", 0)))
+    wanted = after[0].replace(
+        options=(("ageing_time", 100), ("forward_delay", 0), ("multicast_snooping", 0), ("stp_state", 0))
+    )
     assert [found.find(thing.identity) for thing in after] == [wanted, *after[1:]]
     kernel.do(step.undo())
     state = look(kernel, paths, settings)

@@ -45,6 +45,14 @@ def index_of(sock: NetlinkSocket, name: str) -> int:
     return int.from_bytes(answer[16:20], "little" if rtnetlink.LITTLE else "big")
 
 
+def find_index(sock: NetlinkSocket, name: str) -> int:
+    """Return a link's index, 0 without such a link."""
+    try:
+        return index_of(sock, name)
+    except OSError:
+        return 0
+
+
 def told(thing: Thing) -> str:
     """Name a thing in an error: ``link 'eth0' in /run/netns/ns1``."""
     if isinstance(thing, Link):
@@ -121,7 +129,15 @@ class Work:
             sock.transact([one for _, one in batch], tolerate=tolerate)
         except Refused as err:
             self._done += [batch[index][0] for index in err.done]
-            raise self._error(batch[err.index][0], err.errno or 0, err.text) from err
+            thing, said = batch[err.index][0], err.text
+            if (
+                isinstance(thing, Link)
+                and thing.peer_name
+                and err.errno == errno.EEXIST
+                and not find_index(sock, thing.name)
+            ):
+                said = f"{thing.peer_netns} already has a link {thing.peer_name!r}"
+            raise self._error(thing, err.errno or 0, said) from err
         self._done += [thing for thing, _ in batch]
 
     def _visit(self, path: str, things: Collection[Thing], work: Callable[[NetlinkSocket], None]) -> None:
@@ -158,7 +174,7 @@ class Work:
                 from nsbridge.kernel import foreign
 
                 try:
-                    (foreign.withdraw if verb == "remove" else foreign.accept)(thing)
+                    (foreign.withdraw if verb == "remove" else foreign.accept)(thing, self._kernel.nft)
                 except KernelError as err:
                     done = _unique((*self._done, *err.done))
                     raise KernelError(err.message, errno=err.errno, thing=thing, done=done, fix=err.fix) from err
@@ -171,10 +187,12 @@ class Work:
             if isinstance(thing, Netns):
                 self._try(thing, lambda path=thing.path: netns.create(path))  # type: ignore[misc]
         born = self._create_links(self._kernel.route, HOST, things)
-        for path, there in _by_netns(things).items():
-            if path != HOST:
-                self._visit(path, there, lambda sock, p=path, t=there: self._settle(sock, p, t, born))  # type: ignore[misc]
-        self._settle(self._kernel.route, HOST, _by_netns(things).get(HOST, []), born, created=True)
+        by_netns = _by_netns(things)
+        mine = by_netns.pop(HOST, [])
+        for path, there in by_netns.items():
+            self._visit(path, there, lambda sock, p=path, t=there: self._settle(sock, p, t, born))  # type: ignore[misc]
+        if mine:
+            self._settle(self._kernel.route, HOST, mine, born, created=True)
         self._firewall("add", things)
         self._foreign("add", things)
 
@@ -305,19 +323,15 @@ class Work:
         for thing in things:
             if isinstance(thing, Sysctl):
                 self._try(thing, lambda one=thing: _give_back(one))  # type: ignore[misc]
-                continue
-            name = thing.name if isinstance(thing, Link) else thing.link  # type: ignore[union-attr]
-            try:
-                index = index_of(sock, name)
-            except OSError:
+            elif isinstance(thing, (Address, Route)) and (index := find_index(sock, thing.link)):
+                if isinstance(thing, Route):
+                    routes.append((thing, rtroute.delete_route(thing, index)))
+                else:
+                    others.append((thing, rtroute.delete_address(thing, index)))
+            else:
+                # Gone already; or the inner end of a pair, which the outer one takes along when its turn comes.
+                # Inside, a name is all we have, and it may be somebody else's link by now: don't touch it.
                 self._done.append(thing)
-                continue
-            if isinstance(thing, Route):
-                routes.append((thing, rtroute.delete_route(thing, index)))
-            elif isinstance(thing, Address):
-                others.append((thing, rtroute.delete_address(thing, index)))
-            else:  # an inner end without its outer one in this step: the pair goes with the outer one
-                others.append((thing, rtnetlink.lower_link(index)))
         if routes or others:
             self._send(sock, routes + others, GONE)
 

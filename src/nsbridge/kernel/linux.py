@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.kernel.nftnetlink import Nft
+    from nsbridge.kernel.rtnetlink import FoundLink
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
     from nsbridge.state.things import Network_, Thing
@@ -73,7 +74,7 @@ class LinuxKernel:
             elif isinstance(thing, ForeignAccept):
                 from nsbridge.kernel import foreign
 
-                if foreign.present(thing):
+                if foreign.present(thing, self.nft):
                     found.add(thing.identity)
             elif isinstance(thing, Netns):
                 if netns.inode(thing.path):
@@ -89,17 +90,39 @@ class LinuxKernel:
     def _find_there(self, path: str, things: list[Thing]) -> list[Thing]:
         if path == HOST:
             return [thing for thing in things if _exists(self.route, thing)]
+        indexes: dict[tuple[str, ...], tuple[int, int]] = {}
 
         def look() -> list[Thing]:
             with NetlinkSocket(ROUTE) as sock:
-                return [thing for thing in things if _exists(sock, thing)]
+                for thing in things:
+                    if isinstance(thing, Link) and (one := _link(sock, path, thing.name)):
+                        indexes[thing.identity] = (one.index, one.peer_index)
+                return [thing for thing in things if not isinstance(thing, Link) and _exists(sock, thing)]
 
         try:
-            return netns.inside(path, look)
+            found = netns.inside(path, look)
+            from nsbridge.kernel.observe import nsid_of
+
+            nsid = nsid_of(self.route, path) if indexes else -1
         except OSError as err:
             if err.errno in (errno.ENOENT, errno.EINVAL, errno.ESRCH):
                 return []
             raise KernelError(f"can't look into {path}: {err.strerror}", errno=err.errno or 0) from err
+        return found + [thing for thing in things if self._joined(nsid, *indexes.get(thing.identity, (0, 0)))]
+
+    def _joined(self, nsid: int, index: int, peer_index: int) -> bool:
+        """Tell whether that link of that namespace is the inner end of a pair whose outer end is ours.
+
+        Inside a namespace links bear no mark of ours, and the name may be somebody else's.
+        """
+        if nsid < 0 or not peer_index:
+            return False
+        try:
+            body = self.route.request(rtnetlink.get_link_at(peer_index))[0][1]
+        except Refused:
+            return False
+        outer = rtnetlink.decode_link(HOST, body)
+        return is_ours(outer.link.group) and (outer.peer_nsid, outer.peer_index) == (nsid, index)
 
     def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:
         """Read everything of ours on the host and everything in these namespaces (paths).
@@ -109,14 +132,14 @@ class LinuxKernel:
         from nsbridge.kernel import foreign
         from nsbridge.kernel.observe import observe
 
-        accepts = [thing for thing in foreign.droppers(self.nft) if foreign.present(thing)]
+        accepts = [thing for thing in foreign.droppers(self.nft) if foreign.present(thing, self.nft)]
         return observe(self.route, namespaces, settings) | self.nft.observe() | accepts
 
     def facts(self) -> HostFacts:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
         from nsbridge.kernel import foreign
 
-        return host_facts(self.route).replace(droppers=tuple(foreign.droppers(self.nft)))
+        return host_facts(self.route).replace(droppers=foreign.droppers(self.nft), routers=foreign.routers(self.nft))
 
     def netns_id(self, path: str) -> int:
         """Return the inode of a namespace, 0 when the path opens none."""
@@ -128,12 +151,9 @@ class LinuxKernel:
 
     def link_index(self, name: str) -> int:
         """Return the index of a link of the host, 0 without one; a network's port group is made of its bridge's."""
-        from nsbridge.kernel.apply import index_of
+        from nsbridge.kernel.apply import find_index
 
-        try:
-            return index_of(self.route, name)
-        except OSError:
-            return 0
+        return find_index(self.route, name)
 
     def port_listener(self, proto: str, address: Any, port: int) -> bool:
         """Tell whether a process of the host holds that port, by trying to bind it. address: None for any."""
@@ -159,28 +179,32 @@ class LinuxKernel:
         return self.nft.element_data(table, name, key)
 
 
+def _link(sock: NetlinkSocket, path: str, name: str) -> FoundLink | None:
+    try:
+        return rtnetlink.decode_link(path, sock.request(rtnetlink.get_link(name))[0][1])
+    except Refused:
+        return None
+
+
 def _exists(sock: NetlinkSocket, thing: Thing) -> bool:
     """Whether a link of ours, an address, a route or a setting is there, in the namespace of socket and thread."""
     if isinstance(thing, Sysctl):
         return sysctl.read(thing.key) == thing.value
-    name = thing.name if isinstance(thing, Link) else thing.link  # type: ignore[union-attr]
-    try:
-        link = rtnetlink.decode_link(thing.netns, sock.request(rtnetlink.get_link(name))[0][1])  # type: ignore[union-attr]
-    except Refused:
-        return False
-    names = {link.index: name}
     if isinstance(thing, Link):
-        # An inner end needs no mark: it is ours when it is what was asked for. (A group is seen inside too.)
-        same = link.link.group == thing.group and link.link.kind == thing.kind
-        return is_ours(link.link.group) if thing.netns == HOST else same
+        link = _link(sock, thing.netns, thing.name)
+        return link is not None and is_ours(link.link.group)
+    if not isinstance(thing, (Address, Route)):
+        return False
+    link = _link(sock, thing.netns, thing.link)
+    if link is None:
+        return False
+    names = {link.index: thing.link}
     if isinstance(thing, Address):
         replies = sock.dump(rtroute.get_addresses(link.index))
         return any(rtroute.decode_address(thing.netns, body, names) == thing for _, body in replies)
-    if isinstance(thing, Route):
-        replies = sock.dump(rtroute.get_routes(thing.dst.version, link.index))
-        found = [rtroute.decode_route(thing.netns, body, names) for _, body in replies]
-        return (thing, rtroute.PROTOCOL) in found
-    return False
+    replies = sock.dump(rtroute.get_routes(thing.dst.version, link.index))
+    found = [rtroute.decode_route(thing.netns, body, names) for _, body in replies]
+    return (thing, rtroute.PROTOCOL) in found
 
 
 def _held(proto: str, address: str, port: int) -> bool:

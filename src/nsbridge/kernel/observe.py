@@ -79,7 +79,7 @@ def _read_host(sock: NetlinkSocket, inner: dict[str, list[FoundLink]], keys: Ite
     ours = [one for one in everything if is_ours(one.link.group)]
     peers = {(-1, one.index): (HOST, one.link.name) for one in everything}
     for path, links in inner.items():
-        nsid = _nsid(sock, path)
+        nsid = nsid_of(sock, path)
         if nsid >= 0:
             peers |= {(nsid, one.index): (path, one.link.name) for one in links}
     things: list[Thing] = []
@@ -97,7 +97,7 @@ def _read_host(sock: NetlinkSocket, inner: dict[str, list[FoundLink]], keys: Ite
     return things + _read_settings(HOST, keys, bridges)
 
 
-def _nsid(sock: NetlinkSocket, path: str) -> int:
+def nsid_of(sock: NetlinkSocket, path: str) -> int:
     """The number under which the host knows a namespace, -1 when nothing of the host points into it."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -5,7 +5,7 @@ are heard only when the link exists: the alias, what a bridge port does, how IPv
 
 Two fields may say "don't care" (Link.mtu 0, Link.mac ""), and the kernel always has a value there; `fits`
 compares a wanted link with a found one. Bridge options that have the kernel's default are left out of what is
-decoded, so name only those that differ.
+decoded, but for the two that every bridge of ours is told.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ BRIDGE_OPTIONS = {
     "nf_call_arptables": (38, 1, 0),
 }
 """Bridge options by their sysfs names: IFLA_BR_* number, bytes, the kernel's default. Times in 1/100 s."""
+_ALWAYS_TOLD = ("multicast_snooping", "stp_state")
 _OPTION_OF = {number: (name, default) for name, (number, _, default) in BRIDGE_OPTIONS.items()}
 _INT_ATTRIBUTE = {1: u8, 2: u16, 4: u32}
 
@@ -198,11 +199,6 @@ def change_link(link: Link, index: int, *, master: int) -> list[bytes]:
     return found
 
 
-def lower_link(index: int) -> bytes:
-    """The message that takes a link down."""
-    return message(NEWLINK, ACK, _IFINFO.pack(0, 0, index, 0, _UP))
-
-
 def group_link(index: int, group: int) -> bytes:
     """The message that puts a link into a group."""
     return message(NEWLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_GROUP, group))
@@ -222,6 +218,11 @@ def get_link(name: str) -> bytes:
     """Ask for a link by name (statistics left out)."""
     body = _IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + u32(IFLA_EXT_MASK, _SKIP_STATS)
     return message(GETLINK, 0, body)
+
+
+def get_link_at(index: int) -> bytes:
+    """Ask for a link by index (statistics left out)."""
+    return message(GETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_EXT_MASK, _SKIP_STATS))
 
 
 def get_links() -> bytes:
@@ -244,7 +245,7 @@ def _bridge_options(data: bytes) -> tuple[tuple[str, int], ...]:
             name, default = _OPTION_OF[number]
             size = BRIDGE_OPTIONS[name][1]
             amount = int.from_bytes(value[:size], "little" if LITTLE else "big")
-            if amount != default:
+            if amount != default or name in _ALWAYS_TOLD:
                 found.append((name, amount))
     return tuple(sorted(found))
 
@@ -296,6 +297,10 @@ def decode_nsid(body: bytes) -> int:
 
 def fits(wanted: Link, found: Link) -> bool:
     """Tell whether a found link is as wanted, where the wanted one says anything."""
-    options = tuple(sorted(pair for pair in wanted.options if pair[1] != BRIDGE_OPTIONS[pair[0]][2]))
-    same = wanted.replace(mtu=wanted.mtu or found.mtu, mac=wanted.mac or found.mac, options=options)
-    return bool(same == found)
+    same = wanted.replace(mtu=wanted.mtu or found.mtu, mac=wanted.mac or found.mac, options=found.options)
+    return bool(same == found) and _unusual(wanted) == _unusual(found)
+
+
+def _unusual(link: Link) -> set[tuple[str, int]]:
+    """Bridge options that differ from the kernel's default."""
+    return {pair for pair in link.options if pair[1] != BRIDGE_OPTIONS[pair[0]][2]}
