@@ -132,7 +132,7 @@ class LinuxKernel:
         from nsbridge.kernel import foreign
         from nsbridge.kernel.observe import observe
 
-        accepts = [thing for thing in foreign.droppers(self.nft) if foreign.present(thing, self.nft)]
+        accepts = foreign.accepts(self.nft)
         return observe(self.route, namespaces, settings) | self.nft.observe() | accepts
 
     def facts(self) -> HostFacts:
