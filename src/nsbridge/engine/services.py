@@ -192,6 +192,16 @@ def _leave(host: Host, service: Service) -> None:
         networks.remove_if_idle(host, attachment.network)
 
 
+def made_up_name(host: Host, command: tuple[str, ...]) -> str:
+    """Return a name that no service has: the command's and four hex digits, ``python3-1a2b``."""
+    word = command[0].rpartition("/")[2] if command else "netns"
+    safe = "".join(char for char in word if char.isascii() and (char.isalnum() or char in "_.-"))
+    while True:
+        name = f"{safe.lstrip('_.-')[:40] or 'run'}-{os.urandom(2).hex()}"
+        if host.store.service_or_none(name) is None:
+            return name
+
+
 def restart(host: Host, service: Service) -> None:
     """Start the command of a service whose process has ended."""
     with host.store.name_lock(f"/{service.name}"), host.operation(f"restart {service.name}") as op:
@@ -217,7 +227,7 @@ def run(host: Host, service: Service) -> int:
         _leave(host, service)
 
 
-def execute(host: Host, name: str, command: tuple[str, ...], *, detach: bool = False, **changes: object) -> int:
+def execute(host: Host, name: str, command: tuple[str, ...], **changes: object) -> int:
     """Run one more command in a service's namespace; return its exit status. NotFound without the service.
 
     changes: fields of `Service` to set for it: environment, working_dir, user.
