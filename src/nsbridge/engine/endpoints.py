@@ -83,6 +83,15 @@ def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Int
     return tuple(found)
 
 
+def _netns_id(host: Host, path: str) -> int:
+    inode = host.kernel.netns_id(path)
+    if not inode:
+        raise NotFound(
+            f"there is no network namespace at {path}", fix="name one of `ip netns`, a path, or a running PID"
+        )
+    return inode
+
+
 def _check_name_free(host: Host, network: Network, name: str) -> None:
     there = host.store.endpoint(network.name, name)
     if there is not None:
@@ -195,11 +204,7 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
 
 def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
-    inode = host.kernel.netns_id(wish.netns)
-    if not inode:
-        raise NotFound(
-            f"there is no network namespace at {wish.netns}", fix="name one of `ip netns`, a path, or a running PID"
-        )
+    inode = _netns_id(host, wish.netns)
     _check_name_free(host, network, wish.name)
     endpoint = _named(wish, network, wish.ifname or "eth0").replace(netns_id=inode)
     if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
@@ -235,6 +240,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
 
     NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports.
     """
+    _netns_id(host, wish.netns)  # before a network is made for nothing
     networks.ensure(host, wish.to.network)
     for last in (False, True):
         try:
