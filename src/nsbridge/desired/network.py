@@ -81,6 +81,9 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
         found.append(
             Sysctl(HOST, f"net/ipv6/conf/{name}/accept_ra", "0", why="S11: an endpoint must not re-route the host")
         )
+        # While the bridge's link-local address is tentative, the kernel sends no neighbour solicitation for what it
+        # forwards (ndisc_send_ns()), so for 2 s after the first endpoint nothing would reach it from outside.
+        found.append(Sysctl(HOST, f"net/ipv6/conf/{name}/accept_dad", "0", why="the bridge finds neighbours at once"))
     return tuple(found)
 
 
