@@ -29,7 +29,7 @@ LAYERS = {
     "nsbridge.frontends": 5,
     "nsbridge.wiring": 5,
     "nsbridge.api": 5,
-    "nsbridge.__main__": 5,
+    "nsbridge.__main__": 6,
     "nsbridge": 5,
 }
 VOCABULARY = 1  # one layer of frozen values: its modules know one another
