@@ -166,8 +166,8 @@ def _files() -> list[str]:
         name = str(path.relative_to(root())) if path != root() else ""
         if path.is_dir() or name in _IGNORED or "/.next" in name:
             continue
-        text = "" if name.endswith(("log", ".log")) else path.read_text()
-        rows += [f"file {name}", *[f"file {name}: {row}" for row in text.splitlines() if row.strip()]]
+        text = "" if name.endswith("/log") else path.read_text()
+        rows += [f"file {name}", *[f"file {name}: {row}" for row in sorted(text.splitlines()) if row.strip()]]
     return [_MASKED.sub("", row) for row in rows]
 
 

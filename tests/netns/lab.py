@@ -39,7 +39,7 @@ OUTSIDE4, OUTSIDE6 = "198.51.100.2", "2001:db8:1::2"
 CLONE_NEWNET, MNT_DETACH = 0x40000000, 2
 
 POLICIES = ("none", "iptables-nft", "iptables-legacy", "nft", "iptables-nft+iptables-legacy+nft")
-"""Whose forward chain drops; joined by + when several do. ip6tables always goes with its iptables."""
+"""Whose forward chain drops; joined by + when several do. ip6tables goes along, or stands alone: ip6tables-nft."""
 
 STATE = ("/run/nsbridge", "/var/lib/nsbridge")
 """Directories whose files `snapshot` reads."""
@@ -120,9 +120,9 @@ class FreshHost:
     def __enter__(self) -> Self:
         assert sandbox.in_sandbox()
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        self._processes = set(processes())
+        self._processes = {*processes(), os.getpid()}
         self._mounts = _mounts()
-        self._registered: set[str] = set()
+        self.registered: set[str] = set()
         _libc_call("unshare", CLONE_NEWNET)
         sandbox.furnish()
         self.inode = inode()
@@ -133,7 +133,7 @@ class FreshHost:
         path = NETNS / name
         if not path.exists():
             sh(f"ip netns add {name} && ip -n {name} link set lo up")
-            self._registered.add(str(path))
+            self.registered.add(str(path))
         return str(path)
 
     def strangers(self) -> dict[int, str]:
@@ -144,7 +144,7 @@ class FreshHost:
         strangers = {} if eventually(lambda: not self.strangers(), timeout_s=1.0) else self.strangers()
         for pid in strangers:
             os.kill(pid, 9)
-        left = [path for path in mounted_namespaces() if path not in self._registered]
+        left = [path for path in mounted_namespaces() if path not in self.registered]
         _libc_call("setns", self._home, CLONE_NEWNET)
         os.close(self._home)
         for path in ("/run", "/sys"):  # with all that is mounted below
@@ -238,8 +238,8 @@ class Lab:
         sh(f"""set -e
         ip link add up0 type veth peer name eth0 netns {OUTSIDE}
         # No duplicate address detection: its flags would change under `snapshot` two seconds later.
-        echo 0 > /proc/sys/net/ipv6/conf/up0/dad_transmits
-        ip netns exec {OUTSIDE} sh -c 'echo 0 > /proc/sys/net/ipv6/conf/eth0/dad_transmits'
+        echo 0 > /proc/sys/net/ipv6/conf/up0/accept_dad
+        ip netns exec {OUTSIDE} sh -c 'echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad'
         ip address add {HOST4}/24 dev up0
         ip address add {HOST6}/64 dev up0 nodad
         ip link set up0 up
@@ -306,7 +306,8 @@ def drop_forwarded(where: str) -> None:
         sh("nft add table inet theirs")
         sh("nft 'add chain inet theirs forward { type filter hook forward priority filter; policy drop; }'")
     elif where != "none":
-        sh(f"{where} -P FORWARD DROP && {where.replace('ip', 'ip6', 1)} -P FORWARD DROP")
+        both = (where,) if where.startswith("ip6") else (where, where.replace("ip", "ip6", 1))
+        sh(" && ".join(f"{one} -P FORWARD DROP" for one in both))
 
 
 LISTINGS = {

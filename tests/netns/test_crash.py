@@ -151,6 +151,14 @@ def example(name: str, command: str = "sleep 1000") -> Topology:
 
 
 DOCKER, TWO = example("docker-bridge.yaml"), example("two-networks.yaml")
+# One service on both networks, one on the outer, one command: what matters, at a third of the cost.
+TWO = TWO.replace(
+    services=tuple(
+        one.replace(command=one.command if one.name == "web" else (), after=())
+        for one in TWO.services
+        if one.name != "db"
+    )
+)
 NS1, NS2 = DOCKER.services
 EDITED = DOCKER.replace(
     services=(

@@ -23,8 +23,8 @@ HOT = tuple(
     f"nsbridge.{room}"
     for room in "values codec errors model state firewall desired plan kernel store engine wiring".split()
 )
-# They start another process, so what they load is no part of attaching an endpoint.
-COLD = ("nsbridge.kernel.sandbox", "nsbridge.kernel.shim")
+# They serve other processes than the one that attaches an endpoint, or none but a demonstration.
+COLD = ("nsbridge.kernel.sandbox", "nsbridge.kernel.shim", "nsbridge.kernel.throwaway")
 
 HOT_MODULES = [
     module

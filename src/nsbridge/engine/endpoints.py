@@ -6,7 +6,7 @@ from errno import EEXIST, ENODEV, ENOENT
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
-from nsbridge.engine import networks
+from nsbridge.engine import names, networks
 from nsbridge.engine.entries import Began, Hidden, Leased, Put
 from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFound, PortTaken, Taken
 from nsbridge.firewall.ruleset import Element
@@ -82,6 +82,15 @@ def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Int
             leases.claim(host.store.root, network, address, wish.name)
         found.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
     return tuple(found)
+
+
+def _netns_id(host: Host, path: str) -> int:
+    inode = host.kernel.netns_id(path)
+    if not inode:
+        raise NotFound(
+            f"there is no network namespace at {path}", fix="name one of `ip netns`, a path, or a running PID"
+        )
+    return inode
 
 
 def _check_name_free(host: Host, network: Network, name: str) -> None:
@@ -196,11 +205,7 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
 
 def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
-    inode = host.kernel.netns_id(wish.netns)
-    if not inode:
-        raise NotFound(
-            f"there is no network namespace at {wish.netns}", fix="name one of `ip netns`, a path, or a running PID"
-        )
+    inode = _netns_id(host, wish.netns)
     _check_name_free(host, network, wish.name)
     endpoint = _named(wish, network, wish.ifname or "eth0").replace(netns_id=inode)
     if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
@@ -238,6 +243,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
     NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports.
     """
     name, to = wish.name, wish.to.network
+    _netns_id(host, wish.netns)  # before a network is made for nothing
     with networks.Use(host, (to,)):
         for last in (False, True):
             try:
@@ -246,7 +252,9 @@ def connect(host: Host, wish: Wish) -> Endpoint:
                     host.store.name_lock(f"{to}/{name}"),
                     host.operation(f"connect {name} to {to}") as op,
                 ):
-                    return attach(host, op, host.store.network(to), wish)
+                    endpoint = attach(host, op, host.store.network(to), wish)
+                    names.refresh(host, op, endpoint.netns, to, here=True)
+                    return endpoint
             except KernelError as err:
                 if last or not healing(host, to, err):
                     raise
@@ -272,6 +280,7 @@ def disconnect(host: Host, network: str, name: str) -> Endpoint:
         with host.operation(f"disconnect {name} from {network}", "on") as op:
             things, entries = detach_entries(host, endpoint)
             op.finish([*map(Began, removing(things)), *entries])
+            names.refresh(host, op, endpoint.netns, network, here=False)
     return endpoint
 
 
@@ -330,7 +339,8 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
         for asked in ports:
             if not any(_means(asked, port) for port in endpoint.ports):
                 have = ", ".join(map(str, endpoint.ports)) or "none"
-                raise NotFound(f"port {asked} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
+                said = str(asked) if asked.host_port else f"{asked.target}/{asked.proto}"
+                raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
         kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in gone))
         things = ports_things(host.store.network(network), endpoint.replace(ports=tuple(gone)))
         with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:

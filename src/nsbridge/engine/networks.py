@@ -66,12 +66,17 @@ def settle(host: Host, op: Operation, networks: tuple[Network, ...], facts: Host
     return any(isinstance(thing, Table) for step in plan.steps if step.verb == "add" for thing in step.things)
 
 
+def _dotted(sysctl: Sysctl) -> str:
+    """Write a setting as sysctl(8) does."""
+    return f"{sysctl.key.replace('/', '.')}={sysctl.value}"
+
+
 def tell_raised(host: Host, steps: tuple[Step, ...]) -> None:
     """Say which settings of the host were changed and why: nobody should have to find out."""
     for step in steps:
         for thing in step.things:
-            if isinstance(thing, Sysctl) and thing.was and step.verb == "add":
-                host.say(f"set {thing.key.replace('/', '.')}={thing.value} (was {thing.was}): {thing.why}")
+            if isinstance(thing, Sysctl) and thing.was not in ("", thing.value) and step.verb == "add":
+                host.say(f"set {_dotted(thing)} (was {thing.was}): {thing.why}")
 
 
 def _build(host: Host, op: Operation, network: Network, facts: HostFacts) -> None:
@@ -169,8 +174,15 @@ def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...
     """
     gone = {network.name for network in networks}
     left = tuple(one for one in host.store.networks() if one.name not in gone)
-    record, shared = shared_steps(host, left, host.kernel.facts())
+    facts = host.kernel.facts()
+    record, shared = shared_steps(host, left, facts)
     things: list[Thing] = [thing for step in shared.steps if step.verb == "remove" for thing in step.things]
+    raised = [thing for thing in things if isinstance(thing, Sysctl)]
+    if facts.routers and raised:
+        # They may have found forwarding on and relied on it; lowering it would cut off what isn't ours.
+        things = [thing for thing in things if thing not in raised]
+        for thing in [each for each in raised if each.was != each.value]:
+            host.say(f"left {_dotted(thing)}: {', '.join(facts.routers)} may need it by now")
     for network in networks:
         things += network_things(network, network.mtu)
     entries: list[Entry] = [Dropped(network.name) for network in networks]

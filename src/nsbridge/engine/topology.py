@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
+from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, ports_things
 from nsbridge.desired.network import network_things
 from nsbridge.engine import endpoints, networks, services
@@ -200,8 +201,19 @@ def _unused(host: Host, topology: Topology) -> list[Network]:
     ]
 
 
-def decide(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate: bool = False) -> Decision:
-    """Return what `up` would do; changes nothing. NotFound for an external network that isn't there."""
+def decide(
+    host: Host,
+    topology: Topology,
+    *,
+    only: tuple[str, ...] = (),
+    remove_orphans: bool = False,
+    recreate: bool = False,
+) -> Decision:
+    """Return what `up` would do; changes nothing. NotFound for an external network that isn't there.
+
+    only: these services and what they depend on, all when empty.
+    """
+    chosen = [service for service in topology.started_order() if service.name in topology.needed(only)]
     for name in topology.external:
         host.store.network(name)
     changes: list[Change] = []
@@ -218,7 +230,7 @@ def decide(host: Host, topology: Topology, *, remove_orphans: bool = False, recr
         for network in topology.networks
     }
     known |= {name: host.store.network(name) for name in topology.external}
-    for service in topology.started_order():
+    for service in chosen:
         change = _service_change(host, service, known, redone)
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
@@ -241,7 +253,14 @@ def _first_look(host: Host, network: Network) -> Network:
 # doing
 
 
-def up(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate: bool = False) -> Decision:
+def up(
+    host: Host,
+    topology: Topology,
+    *,
+    only: tuple[str, ...] = (),
+    remove_orphans: bool = False,
+    recreate: bool = False,
+) -> Decision:
     """Bring a topology into being, or what differs of it; return what was done.
 
     Each network and service comes whole or not at all; what was up before a failure stays up, and the next `up`
@@ -249,7 +268,7 @@ def up(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate
     """
     with host.store.project_lock(topology.project):
         with host.lock(shared=True):
-            decision = decide(host, topology, remove_orphans=remove_orphans, recreate=recreate)
+            decision = decide(host, topology, only=only, remove_orphans=remove_orphans, recreate=recreate)
         _carry_out(host, topology, decision)
     return decision
 
@@ -298,18 +317,15 @@ def _do_service(host: Host, change: Change, service: Service) -> None:
     if change.what in ("create", "recreate"):
         services.start(host, service)
         return
-    if change.what == "mend":
-        with (
-            host.lock(shared=True),
-            host.store.name_lock(f"/{service.name}"),
-            host.operation(f"mend service {service.name}") as op,
-        ):
+    name = service.name
+    # What is asked is written down before the ports change: a crash in between is a difference the next `up` sees.
+    with host.lock(shared=True), host.store.name_lock(f"/{name}"), host.operation(f"change service {name}") as op:
+        record = host.store.service(name).replace(service=service)
+        op.replace(host.store.service_path(name), codec.dumps(record) + "\n")
+        if change.what == "mend":
             for step in _lost(host, service_things(host, service)):
                 op.step(step)
     _do_ports(host, service)
-    with host.lock(shared=True), host.store.name_lock(f"/{service.name}"):
-        record = host.store.service(service.name)
-        host.store.put_service(record.replace(service=service))
     if service.command and services.status(host, record).state != "running":
         services.restart(host, service)
 
@@ -343,6 +359,10 @@ def one_project(host: Host) -> str:
     return found[0]
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[Status, ...]:
     """Take a project's services and networks away, all in one go; return the services that were there."""
     with host.store.project_lock(project):
@@ -351,7 +371,7 @@ def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[S
         if not there and not mine:
             have = ", ".join(projects(host)) or "none"
             raise NotFound(f"project {project!r} isn't up (up: {have})", fix="nothing is left to do")
-        host.say(f"stopping {len(there)} services")
+        host.say(f"stopping {_count(len(there), 'service')}")
         services.stop(host, [status.record for status in there], grace_s)
         used = [endpoint.network for status in there for endpoint in status.endpoints]
         with networks.Use(host, used), host.lock(), host.operation(f"down {project}", "on") as op:
@@ -379,5 +399,5 @@ def _leaving(host: Host, there: Iterable[Service], mine: Iterable[Network]) -> l
         more_things, more_entries = networks.leaving(host, tuple(free))
         things += more_things
         rest += more_entries
-    host.say(f"removing {len(names)} services and {len(free)} networks")
+    host.say(f"removing {_count(len(names), 'service')} and {_count(len(free), 'network')}")
     return [*map(Started, names), *map(Began, removing(things)), *rest]

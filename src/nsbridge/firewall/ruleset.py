@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     Family: TypeAlias = Literal["ip", "ip6"]
 
 
+COMMENT = 127
+"""Bytes of a comment that nft(8) reads back (NFTNL_UDATA_COMMENT_MAXLEN without its NUL)."""
+
+
+def comment(why: str) -> str:
+    """The comment the kernel keeps for a `why`: cut to fit, and without the double quotes nft(8) would end it at."""
+    text = why.replace('"', "'").replace("\n", " ")
+    return text if len(text) <= 31 else text.encode()[:COMMENT].decode(errors="ignore")
+
+
 class Match(Value):
     """`field` equals `value` (or doesn't, when negated).
 

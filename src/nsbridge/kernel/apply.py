@@ -174,7 +174,7 @@ class Work:
                 from nsbridge.kernel import foreign
 
                 try:
-                    (foreign.withdraw if verb == "remove" else foreign.accept)(self._kernel.nft, thing)
+                    (foreign.withdraw if verb == "remove" else foreign.accept)(thing, self._kernel.nft)
                 except KernelError as err:
                     done = _unique((*self._done, *err.done))
                     raise KernelError(err.message, errno=err.errno, thing=thing, done=done, fix=err.fix) from err
@@ -313,7 +313,7 @@ class Work:
             self._delete_links(links)
         for thing in things:
             if isinstance(thing, Netns):
-                self._try(thing, lambda path=thing.path: _remove_netns(path))  # type: ignore[misc]
+                self._try(thing, lambda path=thing.path: netns.remove(path))  # type: ignore[misc]
         self._done += implied
 
     def _dismantle(self, sock: NetlinkSocket, things: list[Thing]) -> None:
@@ -359,12 +359,6 @@ class Work:
             self._send(sock, [(found[-1][0], rtnetlink.delete_group(DOOMED))], GONE)
 
 
-def _remove_netns(path: str) -> None:
-    """Take a namespace's name away, mounted or not; one that somebody else mounted there stays."""
-    if netns.ours(path) or not netns.inode(path):
-        netns.remove(path)
-
-
 def _is_made(link: Link) -> bool:
     """Whether adding it makes it; the inner end of a pair comes with the outer one and is only configured."""
     return link.kind != "veth" or bool(link.peer_name)
@@ -393,6 +387,9 @@ def _goes_along(thing: Thing, spaces: set[str], ends: set[tuple[str, str]]) -> b
 
 
 def _give_back(thing: Sysctl) -> None:
-    """Write the value from before us, unless somebody changed ours meanwhile or the setting is gone."""
-    if sysctl.read(thing.key) == thing.value:
+    """Write the value from before us, unless somebody changed ours meanwhile or the setting is gone.
+
+    A setting that is as it was before us is only held: giving another back, just before this one, has changed it.
+    """
+    if sysctl.read(thing.key) in ((thing.value,) if thing.value != thing.was else ("0", "1")):
         sysctl.write(thing.key, thing.was)

@@ -27,11 +27,12 @@ from nsbridge.state.things import ForeignAccept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import TypeAlias
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias, TypeVar
 
     from nsbridge.kernel.nftnetlink import Nft
 
+    T = TypeVar("T")
     Place: TypeAlias = tuple[str, str, str]
     """Family, table and chain."""
     Expressions: TypeAlias = list[tuple[str, dict[int, bytes]]]
@@ -79,6 +80,23 @@ def _forward_chains(nft: Nft) -> Iterator[tuple[Place, bool]]:
                 yield (family, table, chain.name), drops
 
 
+def routers(nft: Nft) -> tuple[str, ...]:
+    """Name other people's source NAT: whoever rewrites what leaves needs forwarding, whoever turned it on."""
+    found = []
+    for family in ("ip", "ip6", "inet"):
+        for body in nft.dump(nf.GETCHAIN, header(family)):
+            table, chain, _ = nftdecode.chain_of(body)
+            place = (family, table, chain.name)
+            if (
+                chain.hook == "postrouting"
+                and chain.kind == "nat"
+                and (family, table) != nft.table
+                and _rules(nft, place)
+            ):
+                found.append(f"table {family} {table}")
+    return (*found, *(f"{where}'s nat table" for where in _LEGACY if _legacy_loaded(where, "nat")))
+
+
 def _rules(nft: Nft, place: Place) -> list[tuple[bytes, Expressions, str]]:
     """Rules of a chain: handle, expressions by name, comment."""
     family, table, chain = place
@@ -119,10 +137,10 @@ def _is_compat(place: Place, rules: list[Expressions]) -> bool:
     return all(any(name == "counter" for name, _ in rule) for rule in rules)
 
 
-def _legacy_loaded(where: str) -> bool:
+def _legacy_loaded(where: str, table: str = "filter") -> bool:
     try:
         with open(f"/proc/thread-self/net/{_LEGACY[where]}", encoding="ascii") as names:
-            return "filter" in names.read().split()
+            return table in names.read().split()
     except FileNotFoundError:
         return False
     except PermissionError as err:
@@ -140,47 +158,76 @@ def _legacy_drops(where: str) -> bool:
 # ------------------------------------------------------------------ our rule
 
 
-def present(nft: Nft, thing: ForeignAccept) -> bool:
-    """Tell whether our rule stands in that chain."""
+def accepts(nft: Nft) -> tuple[ForeignAccept, ...]:
+    """Return the chains in which our rule stands, whether they still drop or not."""
+    found = []
+    for place, _ in _forward_chains(nft):
+        if _ours(nft, place):
+            compat = place in _COMPAT and _is_compat(place, [rule for _, rule, _ in _rules(nft, place)])
+            found.append(ForeignAccept(_COMPAT[place]) if compat else ForeignAccept("nft", *place))
+    return (*found, *[one for one in map(ForeignAccept, _LEGACY) if present(one, nft)])
+
+
+def present(thing: ForeignAccept, nft: Nft | None = None) -> bool:
+    """Tell whether our rule stands in that chain. nft: a socket to use, else one is opened for the call."""
     if thing.where in _LEGACY:
         return _legacy_loaded(thing.where) and _run(thing.where, "-w", "-C", "FORWARD", *_SPEC)[0] == 0
-    return bool(_ours(nft, _place(thing)))
+    return bool(_with(nft, lambda socket: _ours(socket, _place(thing))))
 
 
-def accept(nft: Nft, thing: ForeignAccept) -> None:
+def accept(thing: ForeignAccept, nft: Nft | None = None) -> None:
     """Put our rule at the front of that chain unless it is in it.
 
     KernelError when the chain is gone or refuses it, `Unsupported` when the program it takes isn't installed.
     """
-    if present(nft, thing):
+    if present(thing, nft):
         return
     if thing.where == "nft":
+        rule = add_rule(thing.family, thing.table, thing.chain, _RULE, CREATE)
         try:
-            nft.write([add_rule(thing.family, thing.table, thing.chain, _RULE, CREATE)])
+            _with(nft, lambda socket: socket.write([rule]))
         except Refused as err:
             raise _refused(thing, err.errno or 0, err.text) from err
         return
+    if thing.where in _LEGACY and not _legacy_loaded(thing.where):
+        raise _refused(thing, errno.ENOENT, "its filter table is gone")
     code, said = _run(thing.where, "-w", "-I", "FORWARD", *_SPEC)
     if code:
         raise _refused(thing, errno.EINVAL, said.strip() or f"{thing.where} ended with status {code}")
 
 
-def withdraw(nft: Nft, thing: ForeignAccept) -> None:
+def withdraw(thing: ForeignAccept, nft: Nft | None = None) -> None:
     """Take our rule out of that chain again; that it (or the chain) is gone already is success."""
     if thing.where in _LEGACY:
-        while present(nft, thing):
+        while present(thing, nft):
             code, said = _run(thing.where, "-w", "-D", "FORWARD", *_SPEC)
-            if code and present(nft, thing):
+            if code and present(thing, nft):
                 raise _refused(thing, errno.EINVAL, said.strip())
         return
-    place = _place(thing)
+    try:
+        _with(nft, lambda socket: _remove(socket, _place(thing)))
+    except Refused as err:
+        if err.errno != errno.ENOENT:
+            raise _refused(thing, err.errno or 0, err.text) from err
+
+
+def _remove(nft: Nft, place: Place) -> None:
     head = header(place[0]) + text(1, place[1]) + text(2, place[2])
     for handle in _ours(nft, place):
-        try:
-            nft.write([message(nf.DELRULE, 0, head + attr(3, handle))])
-        except Refused as err:
-            if err.errno != errno.ENOENT:
-                raise _refused(thing, err.errno or 0, err.text) from err
+        nft.write([message(nf.DELRULE, 0, head + attr(3, handle))])
+
+
+def _with(nft: Nft | None, work: Callable[[Nft], T]) -> T:
+    """Work with the socket given, else with one for the time of it."""
+    if nft is not None:
+        return work(nft)
+    from nsbridge.kernel.nftnetlink import Nft as NewNft
+
+    own = NewNft()
+    try:
+        return work(own)
+    finally:
+        own.close()
 
 
 def _place(thing: ForeignAccept) -> Place:

@@ -20,13 +20,15 @@ class HostFacts(Value):
     mtu: of the link that holds the default route, bytes, 1500 without one.
     routes: (destination, link, gateway or "") of every route and on-link subnet, default routes left out.
     sysctls: (key, value) of those we might raise: forwarding, and accept_ra of every uplink.
-    droppers: other people's forward chains that drop; each wants our accept.
+    droppers: other people's forward chains that drop; each wants our accept. routers: names of other software's
+    rules which need forwarding.
     """
 
     mtu: int = 1500
     routes: tuple[tuple[Network_, str], ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
     droppers: tuple[ForeignAccept, ...] = ()
+    routers: tuple[str, ...] = ()
 
     def sysctl(self, key: str) -> str:
         """Return the value of a setting, "" when this kernel has none of that name."""
@@ -51,8 +53,11 @@ if TYPE_CHECKING:
             A link counts as ours by its group, a map element by its data, the rest by being equal.
             """
 
-        def observe(self, namespaces: Iterable[str]) -> KernelState:
-            """Read everything of ours on the host and everything in these namespaces (paths)."""
+        def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:
+            """Read everything of ours on the host and everything in these namespaces (paths).
+
+            settings: (namespace, key) of further settings to report, whatever their value.
+            """
 
         def facts(self) -> HostFacts:
             """Read what decisions need. Costs a dump of routes and of base chains: not for hot paths."""

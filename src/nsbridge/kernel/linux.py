@@ -74,7 +74,7 @@ class LinuxKernel:
             elif isinstance(thing, ForeignAccept):
                 from nsbridge.kernel import foreign
 
-                if foreign.present(self.nft, thing):
+                if foreign.present(thing, self.nft):
                     found.add(thing.identity)
             elif isinstance(thing, Netns):
                 if netns.ours(thing.path):
@@ -132,14 +132,14 @@ class LinuxKernel:
         from nsbridge.kernel import foreign
         from nsbridge.kernel.observe import observe
 
-        accepts = [thing for thing in foreign.droppers(self.nft) if foreign.present(self.nft, thing)]
+        accepts = foreign.accepts(self.nft)
         return observe(self.route, namespaces, settings) | self.nft.observe() | accepts
 
     def facts(self) -> HostFacts:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
         from nsbridge.kernel import foreign
 
-        return host_facts(self.route).replace(droppers=tuple(foreign.droppers(self.nft)))
+        return host_facts(self.route).replace(droppers=foreign.droppers(self.nft), routers=foreign.routers(self.nft))
 
     def netns_id(self, path: str) -> int:
         """Return the inode of a namespace, 0 when the path opens none."""
@@ -244,7 +244,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
                 uplinks.setdefault(route.link, mtus[route.link])
             elif not route.dst.is_link_local and not route.dst.is_multicast:
                 routes.append((route.dst, route.link))
-    keys = [*FORWARDING, *(f"net/ipv6/conf/{name}/accept_ra" for name in uplinks)]
+    keys = [*FORWARDING, "net/ipv4/conf/all/accept_redirects", *(f"net/ipv6/conf/{name}/accept_ra" for name in uplinks)]
     values = [(key, sysctl.read(key)) for key in keys]
     return HostFacts(
         mtu=next(iter(uplinks.values()), 1500),

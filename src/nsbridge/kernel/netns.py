@@ -35,8 +35,8 @@ _RTM_NEWLINK, _RTM_GETLINK, _LOOPBACK, _IFF_UP, _IFLA_IFALIAS = 16, 18, 1, 1, 20
 _MARK = f"{ALIAS}: a namespace of ours"
 
 
-def _in_thread(function: Callable[[], T]) -> T:
-    """Run it in a thread of its own; give back its result or raise its exception."""
+def in_thread(function: Callable[[], T]) -> T:
+    """Run a function in a thread of its own, which may enter namespaces; give back its result or exception."""
     result: list[Any] = []
     failure: list[BaseException] = []
     ended = allocate_lock()
@@ -65,7 +65,7 @@ def inside_fd(fd: int, function: Callable[[], T]) -> T:
         libc.setns(fd)
         return function()
 
-    return _in_thread(enter)
+    return in_thread(enter)
 
 
 def inside(path: str, function: Callable[[], T]) -> T:
@@ -125,7 +125,7 @@ def create(path: str) -> None:
         libc.mount(_OWN, path, libc.MS_BIND)
 
     try:
-        _in_thread(make)
+        in_thread(make)
     except BaseException:
         os.unlink(path)
         raise
@@ -145,7 +145,12 @@ def ours(path: str) -> bool:
 
 
 def remove(path: str) -> None:
-    """Take the name away; the namespace goes with its last process. What is already gone is no error."""
+    """Take the name away, mounted or not; the namespace goes with its last process.
+
+    What is already gone is no error, and a namespace that somebody else mounted there stays.
+    """
+    if inode(path) and not ours(path):
+        return
     for _ in range(8):  # mounted once, by us; more only if somebody stacked mounts on the name
         try:
             libc.umount(path)

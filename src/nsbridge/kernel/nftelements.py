@@ -132,11 +132,12 @@ def packed(one: Set, elements: Sequence[Element], *, data: bool) -> list[tuple[b
             layout = Layout(one, data=data)
             step = min(_ROOM // layout.size, len(elements))
             lists = layout.pack(one, elements, step) if elements else []
-    except (ValueError, KeyError, AttributeError, TypeError) as err:
+    except (KernelError, ValueError, KeyError, AttributeError, TypeError) as err:
+        if len(elements) > 1:  # which one is it?
+            for element in elements:
+                packed(one, [element], data=data)
         raise KernelError(
-            f"an element of set {one.name!r} isn't of type {' . '.join(one.key)}: {err}",
-            errno=errno.EINVAL,
-            thing=elements[0] if len(elements) == 1 else None,
+            f"an element of set {one.name!r} doesn't fit it: {err}", errno=errno.EINVAL, thing=elements[0]
         ) from err
     return [(items, min(step, len(elements) - number * step)) for number, items in enumerate(lists)]
 

@@ -23,6 +23,7 @@ from nsbridge.firewall.ruleset import (
     Match,
     Return,
     SetMarkBits,
+    comment,
 )
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import APPEND, CREATE, EXCL, attr, be32, message, nested, text
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.firewall.ruleset import Chain, Expression, Rule, Set, Table
-
-COMMENT = 127
-"""Bytes of a comment; nft(8) refuses to read back more (NFTNL_UDATA_COMMENT_MAXLEN with its NUL)."""
 
 _EQ, _NEQ = 0, 1
 
@@ -83,17 +81,12 @@ def add_chains(table: Table) -> list[bytes]:
     ]
 
 
-def replace_table(there: Table, table: Table) -> list[bytes]:
-    """Write all chains of a table anew; sets that are as they should be stay, with their elements."""
+def replace_chains(there: Table, table: Table) -> list[bytes]:
+    """Write all chains of a table anew; its sets stay, with their elements."""
     head = header(table.family) + text(1, table.name)
-    sets = {one.name: one for one in there.sets}
-    new = [one for one in table.sets if sets.get(one.name) != one]
-    kept = {one.name for one in table.sets} - {one.name for one in new}
     return [
         message(nf.DELRULE, 0, head),
         *[message(nf.DELCHAIN, 0, head + text(3, chain.name)) for chain in there.chains],
-        *[message(nf.DELSET, 0, head + text(2, name)) for name in sets if name not in kept],
-        *add_sets(table, new),
         *add_chains(table),
     ]
 
@@ -141,10 +134,10 @@ def _order(tag: int, kinds: Sequence[str]) -> bytes:
 
 
 def _comment(tag: int, why: str) -> bytes:
-    """User data that holds a comment: nft(8) prints it in double quotes, so those become single ones."""
+    """User data that holds a comment."""
     if not why:
         return b""
-    raw = why.replace('"', "'").replace("\n", " ").encode()[:COMMENT].decode(errors="ignore").encode() + b"\0"
+    raw = comment(why).encode() + b"\0"
     return bytes((tag, len(raw))) + raw
 
 

@@ -19,7 +19,6 @@ from nsbridge.kernel.nftread import FLAGS, TRIES, NftReader
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Literal
 
     from nsbridge.kernel.nftread import Part
 
@@ -33,8 +32,8 @@ class Nft(NftReader):
     Keep it open between operations: closing one that deleted rules waits for the kernel's garbage collection.
     """
 
-    def apply(self, verb: Literal["add", "remove", "change"], things: Iterable[Table | Element]) -> None:
-        """Add, remove or change tables and elements, all of them or none.
+    def apply(self, verb: str, things: Iterable[Table | Element]) -> None:
+        """``add``, ``remove`` or ``change`` tables and elements, all of them or none.
 
         Adding what is there fails with EEXIST and names it; removing what is gone is success; changing a map
         element replaces its data at once, changing a table replaces its chains and keeps what its sets hold.
@@ -125,7 +124,10 @@ class Nft(NftReader):
                 if any(chain.name.startswith(FLAGS) for chain in there.chains):
                     self.write([nftencode.wake_table(table)])  # somebody made it dormant
                     continue
-                parts += [(one, (table,)) for one in nftencode.replace_table(there, table)]
+                if there.sets == table.sets:
+                    parts += [(one, (table,)) for one in nftencode.replace_chains(there, table)]
+                else:
+                    parts += self._anew(there, table)
                 self._transact([one for one, _ in parts], generation, 0)
                 self._learn(table)
                 return
@@ -133,6 +135,19 @@ class Nft(NftReader):
                 if err.errno not in (errno.ERESTART, errno.ENOENT):
                     raise self._refusal("change", err, parts) from err
         raise KernelError("the ruleset kept changing while our table was rewritten", errno=errno.EAGAIN, thing=table)
+
+    def _anew(self, there: Table, table: Table) -> list[Part]:
+        """Replace everything, because a set is new or another, and sets keep the order they were made in.
+
+        Elements move over into the sets that still take them.
+        """
+        messages = [nftencode.remove_table(table), *nftencode.add_table(table)]
+        parts: list[Part] = [(one, (table,)) for one in messages]
+        place = (table.family, table.name)
+        for one in there.sets:
+            if one in table.sets and (held := self._elements(one)):
+                parts += nftelements.messages(nf.NEWSETELEM, CREATE | EXCL, place, one, held)
+        return parts
 
     def _about(self, kind: int, flags: int, elements: Sequence[Element]) -> list[Part]:
         """Messages about elements, those of one set together."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, TypeAlias
 
+    from nsbridge.state.things import Thing
+
     Part: TypeAlias = tuple[bytes, Sequence[Table | Element]]
     """A message and the things it is about."""
 
@@ -45,15 +47,9 @@ class NftReader:
         """Close the socket."""
         self._socket.close()
 
-    def find(self, things: Iterable[Table | Element]) -> tuple[Table | Element, ...]:
+    def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
         """Return the elements that are there with equal data, and the tables of which there is one of that name."""
-        return tuple(
-            [
-                thing
-                for thing in things
-                if (self._has_table(thing) if type(thing) is Table else self._same(thing))  # type: ignore[arg-type]
-            ]
-        )
+        return tuple([thing for thing in things if self._same(thing)])
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, () for one of a set, None without such an element."""
@@ -150,12 +146,14 @@ class NftReader:
                 return None
             raise self._refusal("read", err, ()) from err
 
-    def _same(self, element: Element) -> bool:
-        found = self._get(element)
-        return found is not None and found.data == element.data
+    def _same(self, thing: Thing) -> bool:
+        if isinstance(thing, Element):
+            found = self._get(thing)
+            return found is not None and found.data == thing.data
+        return isinstance(thing, Table) and self._has_table(thing)
 
     def _exists(self, thing: Table | Element) -> bool:
-        return self._has_table(thing) if type(thing) is Table else self._get(thing) is not None  # type: ignore[arg-type]
+        return self._has_table(thing) if isinstance(thing, Table) else self._get(thing) is not None
 
     def _has_table(self, table: Table) -> bool:
         try:

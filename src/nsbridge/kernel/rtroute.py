@@ -60,7 +60,7 @@ def delete_address(thing: Address, index: int) -> bytes:
     return _address(DELADDR, 0, thing, index)
 
 
-def _route(kind: int, flags: int, thing: Route, index: int, scope: int) -> bytes:
+def _route(kind: int, flags: int, thing: Route, index: int, scope: int, protocol: int = PROTOCOL) -> bytes:
     family = _INET if thing.dst.version == 4 else _INET6
     parts = [u32(_RTA_OIF, index)]
     if thing.dst.prefixlen:
@@ -69,7 +69,7 @@ def _route(kind: int, flags: int, thing: Route, index: int, scope: int) -> bytes
         parts.append(attr(_RTA_GATEWAY, thing.via.packed))
     if thing.metric:
         parts.append(u32(_RTA_PRIORITY, thing.metric))
-    header = _RTMSG.pack(family, thing.dst.prefixlen, 0, 0, MAIN_TABLE, PROTOCOL, scope, _UNICAST, 0)
+    header = _RTMSG.pack(family, thing.dst.prefixlen, 0, 0, MAIN_TABLE, protocol, scope, _UNICAST, 0)
     return message(kind, flags | ACK, header + b"".join(parts))
 
 
@@ -78,9 +78,9 @@ def _scope(thing: Route) -> int:
     return _SCOPE_LINK if thing.via is None and thing.dst.version == 4 else _SCOPE_UNIVERSE
 
 
-def add_route(thing: Route, index: int) -> bytes:
+def add_route(thing: Route, index: int, *, protocol: int = PROTOCOL) -> bytes:
     """The message that adds a route out of the link of that index, marked with our `PROTOCOL`."""
-    return _route(NEWROUTE, CREATE | EXCL, thing, index, _scope(thing))
+    return _route(NEWROUTE, CREATE | EXCL, thing, index, _scope(thing), protocol)
 
 
 def replace_route(thing: Route, index: int) -> bytes:

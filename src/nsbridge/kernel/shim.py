@@ -304,8 +304,8 @@ def _find(command: str, path: str) -> str:
                 return candidate
             else:
                 refused = refused or f"{candidate} is not executable"
-        except PermissionError:
-            refused = refused or f"{candidate} can't be reached"
+        except PermissionError:  # of a directory in PATH it means only: not here
+            refused = refused or (f"{candidate} can't be reached" if not directory else "")
         except OSError:
             continue
     if refused:

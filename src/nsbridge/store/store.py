@@ -46,12 +46,14 @@ class ServiceRecord(Value):
     """A service as it is: what was asked, and its command's process (`pid` 0 without one).
 
     started: the process's start time as in /proc/PID/stat, so a reused pid is noticed. since: seconds since 1970.
+    networks: whose endpoints its /etc/hosts shows.
     """
 
     service: Service
     pid: int = 0
     started: int = 0
     since: float = 0.0
+    networks: tuple[str, ...] = ()
 
 
 class HostRecord(Value):
@@ -184,6 +186,10 @@ class Store:
     def put_service(self, record: ServiceRecord) -> None:
         """Remember a service that is known already."""
         files.replace(f"{self.root}/services/{record.service.name}.json", codec.dumps(record) + "\n")
+
+    def service_path(self, name: str) -> str:
+        """Return where a service is kept, from the root."""
+        return f"services/{name}.json"
 
     def run_path(self, name: str) -> str:
         """Return the folder, from the root, of what a service's command leaves.
