@@ -176,7 +176,7 @@ def _service_change(host: Host, service: Service, known: dict[str, Network], red
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[0].network, service.name)
         missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
-        if missing or extra:
+        if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
         return Change("service", service.name, "start", "its command has ended")
