@@ -6,7 +6,7 @@ from errno import EEXIST, ENODEV, ENOENT
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
-from nsbridge.engine import networks
+from nsbridge.engine import names, networks
 from nsbridge.engine.journal import Began, Hidden, Leased, Operation, Put
 from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFound, PortTaken, Taken
 from nsbridge.firewall.ruleset import Element
@@ -81,6 +81,15 @@ def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Int
             leases.claim(host.store.root, network, address, wish.name)
         found.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
     return tuple(found)
+
+
+def _netns_id(host: Host, path: str) -> int:
+    inode = host.kernel.netns_id(path)
+    if not inode:
+        raise NotFound(
+            f"there is no network namespace at {path}", fix="name one of `ip netns`, a path, or a running PID"
+        )
+    return inode
 
 
 def _check_name_free(host: Host, network: Network, name: str) -> None:
@@ -195,11 +204,7 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
 
 def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
-    inode = host.kernel.netns_id(wish.netns)
-    if not inode:
-        raise NotFound(
-            f"there is no network namespace at {wish.netns}", fix="name one of `ip netns`, a path, or a running PID"
-        )
+    inode = _netns_id(host, wish.netns)
     _check_name_free(host, network, wish.name)
     endpoint = _named(wish, network, wish.ifname or "eth0").replace(netns_id=inode)
     if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
@@ -235,13 +240,16 @@ def connect(host: Host, wish: Wish) -> Endpoint:
 
     NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports.
     """
+    _netns_id(host, wish.netns)  # before a network is made for nothing
     networks.ensure(host, wish.to.network)
     for last in (False, True):
         try:
             with host.store.lock(shared=True), host.store.name_lock(f"{wish.to.network}/{wish.name}"):
                 network = host.store.network(wish.to.network)
                 with host.operation(f"connect {wish.name} to {network.name}") as op:
-                    return attach(host, op, network, wish)
+                    endpoint = attach(host, op, network, wish)
+                names.refresh(host, endpoint.netns, network.name, here=True)
+                return endpoint
         except KernelError as err:
             if last or not healing(host, wish.to.network, err):
                 networks.remove_if_idle(host, wish.to.network)
@@ -270,6 +278,7 @@ def disconnect(host: Host, network: str, name: str) -> Endpoint:
         with host.operation(f"disconnect {name} from {network}", "on") as op:
             things, entries = detach_entries(host, endpoint)
             op.finish([*map(Began, removing(things)), *entries])
+        names.refresh(host, endpoint.netns, network, here=False)
     networks.remove_if_idle(host, network)
     return endpoint
 
