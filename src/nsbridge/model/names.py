@@ -108,18 +108,3 @@ def mac_for(network: str, endpoint: str, address: str) -> str:
     """A locally administered MAC, stable for one address, so that neighbours' ARP entries outlive a reused address."""
     tail = _digest(address or f"{network}/{endpoint}")[:10]
     return "02:" + ":".join(tail[i : i + 2] for i in range(0, 10, 2))
-
-
-def netns_path(text: str) -> str:
-    """The path of a namespace as people name one: a name of ``ip netns``, a path, or a PID in it (digits alone)."""
-    if "/" in text:
-        return text
-    return f"/proc/{text}/ns/net" if text.isdecimal() else f"/run/netns/{text}"
-
-
-def netns_name(text: str) -> str:
-    """A name for the endpoint of a namespace so named: its own; ``pid-4711`` for a process's."""
-    parts = netns_path(text).rstrip("/").split("/")
-    if parts[:2] == ["", "proc"] and len(parts) > 2:
-        return f"pid-{parts[2]}"
-    return parts[-1]
