@@ -136,7 +136,11 @@ def test_orphans(nb: Command, here: Path) -> None:
 
 def test_namespaces_alone_are_not_waited_for(nb: Command, here: Path) -> None:
     (here / "nsbridge.yaml").write_text("name: talk\nservices: {left: {}, right: {}}\n")
+    planned = [line.split()[2] for line in nb("plan").out.splitlines() if line.lstrip().startswith("+ address")]
+    assert len(set(planned)) == 3  # the gateway's and one each
     assert "no service has a command, so there is nothing to wait for" in nb("up").err
+    held = [one["networks"][0]["addresses"][0] for one in nb.json("ps", "--json")]
+    assert held == planned[1:]
     assert sh("ip netns exec left ping -c 1 -W 2 127.0.0.1").status == 0
     assert nb("exec", "left", "ping", "-c", "1", "-W", "2", "right").status == 0
 
