@@ -135,8 +135,10 @@ def _goes_too(thing: Thing, gone: set[tuple[str, ...]], removal: Removal) -> boo
 
 
 def _with_settings(gone: Iterable[Thing]) -> set[tuple[str, ...]]:
-    """Return the identities of what goes, and of links a setting goes from: without a value from before, it dies
-    with its link and not otherwise."""
+    """Return the identities of what goes, and marks of the links that a setting goes from.
+
+    A setting without a value from before dies with its link, and not otherwise.
+    """
     found = set()
     for thing in gone:
         found.add(thing.identity)
