@@ -227,8 +227,8 @@ class KernelConformance:
         self, kernel: Kernel, first: tuple[Thing, ...], left: tuple[Thing, ...]
     ) -> None:
         things = (
-            BRIDGE, GATEWAY4, GATEWAY6, LOCALNET, OUTER, INNER, ADDRESS4, ADDRESS6, ROUTE4, ROUTE6,
-            SKELETON, MEMBER, PORT,
+            BRIDGE, GATEWAY4, GATEWAY6, LOCALNET, OUTER, INNER, ADDRESS4, ADDRESS6, ROUTE4, ROUTE6, SKELETON, MEMBER,
+            PORT,
         )  # fmt: skip
         do(kernel, adding(things))
         assert seen(kernel, things) == EMPTY | things

@@ -338,7 +338,8 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
         for asked in ports:
             if not any(_means(asked, port) for port in endpoint.ports):
                 have = ", ".join(map(str, endpoint.ports)) or "none"
-                raise NotFound(f"port {asked} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
+                said = str(asked) if asked.host_port else f"{asked.target}/{asked.proto}"
+                raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
         kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in gone))
         things = ports_things(host.store.network(network), endpoint.replace(ports=tuple(gone)))
         with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:

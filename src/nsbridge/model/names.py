@@ -66,6 +66,26 @@ def check_ifname(name: str) -> str:
     return name
 
 
+def netns_path(text: str) -> str:
+    """Return the path that opens a namespace named as people do: a name of `ip netns`, a path, or a PID.
+
+    Digits alone are a PID, as with `nsenter`; a namespace called so is named by its path.
+    """
+    if "/" in text:
+        return text
+    if text.isascii() and text.isdecimal():
+        return f"/proc/{int(text)}/ns/net"
+    return f"/run/netns/{check_name('namespace', text, longest=255)}"
+
+
+def netns_name(path: str) -> str:
+    """Return what to call the endpoint of a namespace that somebody else made: its name, or ``pid-`` and the PID."""
+    parts = path.rstrip("/").split("/")
+    if len(parts) > 2 and parts[1] == "proc" and parts[2].isdecimal():
+        return f"pid-{parts[2]}"
+    return check_name("endpoint", parts[-1])
+
+
 def _digest(text: str) -> str:
     """Twelve hex digits of BLAKE2s, stable for one text."""
     # Not from hashlib, which costs 3 ms of import.
@@ -88,18 +108,3 @@ def mac_for(network: str, endpoint: str, address: str) -> str:
     """A locally administered MAC, stable for one address, so that neighbours' ARP entries outlive a reused address."""
     tail = _digest(address or f"{network}/{endpoint}")[:10]
     return "02:" + ":".join(tail[i : i + 2] for i in range(0, 10, 2))
-
-
-def netns_path(text: str) -> str:
-    """The path of a namespace as people name one: a name of ``ip netns``, a path, or a PID in it (digits alone)."""
-    if "/" in text:
-        return text
-    return f"/proc/{text}/ns/net" if text.isdecimal() else f"/run/netns/{text}"
-
-
-def netns_name(text: str) -> str:
-    """A name for the endpoint of a namespace so named: its own; ``pid-4711`` for a process's."""
-    parts = netns_path(text).rstrip("/").split("/")
-    if parts[:2] == ["", "proc"] and len(parts) > 2:
-        return f"pid-{parts[2]}"
-    return parts[-1]

@@ -135,9 +135,9 @@ def _goes_too(thing: Thing, gone: set[tuple[str, ...]], removal: Removal) -> boo
 
 
 def _with_settings(gone: Iterable[Thing]) -> set[tuple[str, ...]]:
-    """Return the identities of what goes, and marks of the links that a setting goes from.
+    """Return the identities of what goes, and of the links that lose a setting with nothing to give back.
 
-    A setting without a value from before dies with its link, and not otherwise.
+    Such a setting goes with its link and not otherwise.
     """
     found = set()
     for thing in gone:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def connect(host: Host, args: Any) -> None:
     """Attach a namespace, and print where it is now."""
     wish = Wish(
-        args.name or netns_name(args.netns),
+        args.name or netns_name(netns_path(args.netns)),
         netns_path(args.netns),
         parse.attachment(args.network, args),
         ifname=args.ifname,
@@ -41,7 +41,7 @@ def disconnect(host: Host, args: Any) -> None:
     """Take an endpoint away. It may be named as its namespace was to connect."""
     name = args.name
     if "/" in name or (name.isdecimal() and host.store.endpoint(args.network, name) is None):
-        name = netns_name(name)
+        name = netns_name(netns_path(name))
     try:
         endpoints.disconnect(host, args.network, name)
     except NotFound:

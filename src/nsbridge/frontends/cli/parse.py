@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-def taken(option: str, parser: Callable[[Any], T], text: str) -> T:
-    """Parse the text of an option. InvalidIntent says which option it was."""
+def taken(option: str, parser: Callable[[Any], T], text: str, hint: str = "") -> T:
+    """Parse the text of an option. InvalidIntent says which option it was. hint: if the parser has none."""
     try:
         return parser(text)
     except Wrong as err:
-        raise InvalidIntent(f"{option} {err.message}", fix=err.hint) from None
+        raise InvalidIntent(f"{option} {err.message}", fix=err.hint or hint) from None
 
 
 def ports(option: str, texts: Iterable[str]) -> tuple[PublishedPort, ...]:
@@ -41,7 +41,10 @@ def inner_port(text: str) -> tuple[int, Proto]:
 
 def address(option: str, text: str, version: int = 0) -> Address_ | None:
     """An IP address of that version if not 0; None for no text."""
-    return taken(option, lambda given: parts.address(given, version), text) if text else None
+    if not text:
+        return None
+    example = "fd00:9::7" if version == 6 else "10.9.0.7"
+    return taken(option, lambda given: parts.address(given, version), text, f"write it like {example}")
 
 
 def subnet(option: str, text: str) -> Network_:

@@ -55,7 +55,7 @@ def translated(err: BaseException) -> NsbridgeError | None:
         return lacking(err.message)
     if isinstance(err, NsbridgeError):
         return err
-    if isinstance(err, PermissionError):
+    if isinstance(err, OSError) and err.errno in (errno.EPERM, errno.EACCES):
         return lacking(f"{err.strerror}: {err.filename}" if err.filename else str(err.strerror))
     if isinstance(err, OSError) and err.strerror:
         name = f"{err.filename}: " if err.filename else ""
