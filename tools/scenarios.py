@@ -115,7 +115,8 @@ SCENARIOS = (
     Scenario(
         "icc-off",
         "Endpoints that may not talk to one another",
-        "The bridge isn't in `icc`, so what goes from it to itself meets the drop for unpublished ports.",
+        "The bridge isn't in `icc`, and its ports are isolated from one another (`bridge -d link`): frames between "
+        "them meet our rules only where br_netfilter shows them.",
         _plain('    driver_opts:\n      com.docker.network.bridge.enable_icc: "false"\n'),
     ),
     Scenario(
