@@ -57,7 +57,7 @@ class Names:
     def looked_up(self, service: str, name: str, family: str = "hosts") -> str:
         """Ask the C library in the service's own view; "" without an answer."""
         pid = self.host.store.service(service).pid
-        return sh(f"nsenter -t {pid} -m -n getent {family} {name}", check=False).out.partition(" ")[0]
+        return sh(f"nsenter -t {pid} -m -n getent -s files {family} {name}", check=False).out.partition(" ")[0]
 
 
 @pytest.fixture
@@ -177,3 +177,17 @@ def test_many_at_once_are_all_seen_and_all_gone(names: Names, host: FreshHost) -
         seen = names.seen("first")
         assert {name: addresses for name, addresses in seen.items() if name in there} == there
         assert {name for name in seen if name.startswith("a-")} == {f"a-{name}" for name in there if name in crowd}
+
+
+def test_a_service_that_joins_a_second_network_sees_its_names_at_once(names: Names) -> None:
+    other = Network("other", (Subnet(ip_network("10.21.0.0/24")),), project="lab")
+    beside = service("beside", Attachment("other", aliases=("there",)))
+    names.up(Topology("lab", (NET, other), (FIRST, beside)))
+    assert "beside" not in names.seen("first")
+    endpoints.connect(names.host, Wish("first", FIRST.netns, Attachment("other")))
+    seen = names.seen("first")
+    assert {"beside", "there"} <= set(seen)
+    assert seen["first"] == {"10.20.0.2", "fd00:20::2", "10.21.0.3"}
+    assert names.seen("beside")["first"] == {"10.21.0.3"}
+    endpoints.disconnect(names.host, "other", "first")
+    assert set(names.seen("first")) == {"first", "one", "uno"}

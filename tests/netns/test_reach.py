@@ -250,3 +250,7 @@ def test_endpoints_that_may_not_talk_to_one_another(lab: Lab) -> None:
                 closed = back and (not path.port or bool(bridged))
                 reply = request(lab, "udp", path, timeout_s=0.4 if closed else 3)
                 assert (reply.server, reply.source) == (("", "") if closed else (path.server, path.source)), path
+        sh("sysctl -qw " + BRIDGED.format(0))
+        neighbour = next(paths(SIDES[0]))
+        sh("for port in $(ls /sys/class/net/ns_br/brif); do bridge link set dev $port isolated off; done")
+        assert request(lab, "udp", neighbour).source == neighbour.source
