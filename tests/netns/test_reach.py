@@ -231,3 +231,26 @@ def test_the_uplinks_own_advertised_route_stays(lab: Lab) -> None:
         sh("ip -6 route flush proto ra")
         assert eventually(routed)
     assert without_store(lab.snapshot()) == without_store(before)
+
+
+def test_endpoints_that_may_not_talk_to_one_another(lab: Lab) -> None:
+    """S16: neither with br_netfilter, by the rules, nor without it, by isolated ports.
+
+    By each other's published ports they may, but not while br_netfilter lets NAT see bridged packets: these then are
+    sent on within the bridge, between isolated ports.
+    """
+    (bridge,) = DOCKER.networks
+    with world(lab, DOCKER.replace(networks=(bridge.replace(icc=False),))):
+        for bridged in (0, 1):
+            sh("sysctl -qw " + BRIDGED.format(bridged))
+            for path in paths(SIDES[0]):
+                back = path.start in ("ns1", "ns2") and path.server in ("ns1", "ns2")
+                if path.start == "elsewhere":
+                    continue
+                closed = back and (not path.port or bool(bridged))
+                reply = request(lab, "udp", path, timeout_s=0.4 if closed else 3)
+                assert (reply.server, reply.source) == (("", "") if closed else (path.server, path.source)), path
+        sh("sysctl -qw " + BRIDGED.format(0))
+        neighbour = next(paths(SIDES[0]))
+        sh("for port in $(ls /sys/class/net/ns_br/brif); do bridge link set dev $port isolated off; done")
+        assert request(lab, "udp", neighbour).source == neighbour.source
