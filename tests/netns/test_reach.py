@@ -145,7 +145,7 @@ def test_each_guard_matters(lab: Lab) -> None:
         for rules in sorted({attack.rules for attack in attacks() if attack.rules}):
             mine = [attack for attack in attacks() if attack.rules == rules]
             with without(*rules):
-                assert {what: where for what, (where, _) in ears.arriving(mine).items()} == {
+                assert {what: where for what, (where, _) in ears.arriving(mine, expected=len(mine)).items()} == {
                     attack.what: attack.heard for attack in mine
                 }, rules
             assert sh("nft --stateless list table inet nsbridge").out == listed
@@ -231,6 +231,19 @@ def test_the_uplinks_own_advertised_route_stays(lab: Lab) -> None:
         sh("ip -6 route flush proto ra")
         assert eventually(routed)
     assert without_store(lab.snapshot()) == without_store(before)
+
+
+def test_an_endpoint_cant_reroute_the_host(lab: Lab) -> None:
+    """S11: a router advertisement from inside changes nothing; with the bridge's setting undone it would."""
+    with world(lab, DUAL):
+        (bridge,) = (network.ifname for network in DUAL.networks)
+        routed = f"ip -6 route show default dev {bridge}"
+        for accepts in ("0", "2"):
+            if accepts != "0":
+                sh(f"echo {accepts} > /proc/sys/net/ipv6/conf/{bridge}/accept_ra")
+            inside(lab.ns("six"), advertise_router)
+            found = eventually(lambda: sh(routed).out, timeout_s=2 if accepts != "0" else 0.3)
+            assert bool(found) is (accepts != "0")
 
 
 def test_endpoints_that_may_not_talk_to_one_another(lab: Lab) -> None:
