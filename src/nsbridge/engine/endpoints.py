@@ -12,6 +12,7 @@ from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFou
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
+from nsbridge.model.network import interface
 from nsbridge.model.service import Attachment
 from nsbridge.plan.diff import adding, removing
 from nsbridge.state.things import Link, Route
@@ -60,8 +61,6 @@ def _record(endpoint: Endpoint) -> str:
 
 def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Interface_, ...]:
     """Claim an address of every subnet: the one asked for, or the next free one."""
-    from ipaddress import ip_interface
-
     asked: dict[int, Address_ | None] = {4: wish.to.ipv4, 6: wish.to.ipv6}
     for version, address in asked.items():
         if address is not None and network.subnet(version) is None:
@@ -79,7 +78,7 @@ def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Int
         else:
             op.leasing(network.name, address, wish.name)
             leases.claim(host.store.root, network, address, wish.name)
-        found.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
+        found.append(interface(address, subnet.network.prefixlen))
     return tuple(found)
 
 

@@ -119,9 +119,10 @@ class Operation:
         folder = f"{self.store.root}/journal"
         while True:
             self.path = f"{folder}/{time.time_ns():x}-{os.getpid()}"
-            if not files.create(self.path, ""):
+            fd = files.open_new(self.path)
+            if fd is None:
                 continue
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            self._fd = fd
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             # Between making the file and locking it, somebody's recovery may have taken it for a dead one's.
             if os.fstat(self._fd).st_nlink:

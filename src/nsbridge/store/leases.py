@@ -42,7 +42,7 @@ def claim(root: str, network: Network, address: Address_, name: str) -> None:
         have = " and ".join(str(one.network) for one in network.subnets) or "no subnet"
         raise InvalidIntent(f"address {address} is outside network {network.name!r} ({have})", fix="choose one inside")
     if not subnet.usable(address):
-        what = "its gateway" if address == subnet.gateway_interface.ip else "reserved"
+        what = "its gateway" if address == subnet.gateway_address else "reserved"
         raise InvalidIntent(f"address {address} of network {network.name!r} is {what}", fix="choose another address")
     if not files.create(path(root, network.name, address), name):
         held = owner(root, network.name, address)
