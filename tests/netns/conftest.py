@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from commands import Command
 from lab import FreshHost, Lab
 
 from nsbridge.kernel.sandbox import in_sandbox
@@ -33,3 +34,10 @@ def lab(host: FreshHost, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The host with a client `outside`. Parametrize indirectly with one of lab.POLICIES for a firewall that drops."""
     with Lab(host, getattr(request, "param", "none")) as laboratory:
         yield laboratory
+
+
+@pytest.fixture
+def nb(host: FreshHost) -> Iterator[Command]:
+    """The command `nsbridge`; what it brought up is taken away afterwards."""
+    with Command() as command:
+        yield command

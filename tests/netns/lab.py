@@ -39,7 +39,7 @@ OUTSIDE4, OUTSIDE6 = "198.51.100.2", "2001:db8:1::2"
 CLONE_NEWNET, MNT_DETACH = 0x40000000, 2
 
 POLICIES = ("none", "iptables-nft", "iptables-legacy", "nft", "iptables-nft+iptables-legacy+nft")
-"""Whose forward chain drops; joined by + when several do. ip6tables always goes with its iptables."""
+"""Whose forward chain drops; joined by + when several do. ip6tables goes along, or stands alone: ip6tables-nft."""
 
 STATE = ("/run/nsbridge", "/var/lib/nsbridge")
 """Directories whose files `snapshot` reads."""
@@ -306,7 +306,8 @@ def drop_forwarded(where: str) -> None:
         sh("nft add table inet theirs")
         sh("nft 'add chain inet theirs forward { type filter hook forward priority filter; policy drop; }'")
     elif where != "none":
-        sh(f"{where} -P FORWARD DROP && {where.replace('ip', 'ip6', 1)} -P FORWARD DROP")
+        both = (where,) if where.startswith("ip6") else (where, where.replace("ip", "ip6", 1))
+        sh(" && ".join(f"{one} -P FORWARD DROP" for one in both))
 
 
 LISTINGS = {

@@ -114,7 +114,7 @@ def test_what_fails_half_way_is_walked_back(host: Host, second: Wish, error: typ
 def test_a_full_subnet_says_so(host: Host) -> None:
     networks.create(host, Network("tiny", (Subnet(ip_network("10.9.0.0/30")),)))
     endpoints.connect(host, wish("a", "tiny"))
-    with pytest.raises(Exhausted, match="no free address left in 10.9.0.0/30"):
+    with pytest.raises(Exhausted, match=r"no free address left in 10\.9\.0\.0/30"):
         endpoints.connect(host, wish("b", "tiny", 1))
 
 

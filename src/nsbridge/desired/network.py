@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BRIDGE_OPTIONS = (("multicast_snooping", 0), ("stp_state", 0))
 """Snooping off: it drops IPv6 neighbour discovery until a querier appears. STP off: ports forward at once."""
 
+REDIRECTS = "net/ipv4/conf/all/accept_redirects"
+"""Switched by the kernel with ip_forward: off with forwarding on, on with forwarding off (inet_forward_change)."""
+
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 """The setting that makes a host forward, by IP version. ip-sysctl.rst in the kernel's documentation."""
 
@@ -81,6 +84,9 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
         found.append(
             Sysctl(HOST, f"net/ipv6/conf/{name}/accept_ra", "0", why="S11: an endpoint must not re-route the host")
         )
+        # While its link-local address is being checked (RFC 4862 §5.4, 1 to 2 s) the host can't ask for an endpoint's
+        # MAC on behalf of others (ndisc_send_ns, net/ipv6/ndisc.c), so nothing would get in from outside.
+        found.append(Sysctl(HOST, f"net/ipv6/conf/{name}/accept_dad", "0", why="the way in works at once"))
     return tuple(found)
 
 
@@ -96,16 +102,22 @@ def _forwarding(version: int, facts: HostFacts, remembered: dict[str, Sysctl]) -
     if mine is None and facts.sysctl(key) != "0":
         return []
     found: list[Thing] = [
-        _member("raised", f"ipv{version}", why="S13: forwarding was off, so others are still not forwarded"),
-        mine or Sysctl(HOST, key, "1", was="0", why="packets have to pass between the bridge and the world"),
+        _member("raised", f"ipv{version}", why="S13: forwarding was off, so others are still not forwarded")
     ]
     if version == 6:
-        # A router ignores router advertisements, and the host would lose its own default route (S12).
+        # A router ignores router advertisements, and the moment it becomes one it drops the routes it has from them
+        # (rt6_purge_dflt_routers). So this comes first, or the host would lose its own default route (S12).
         for name, value in facts.sysctls:
             if name.endswith("/accept_ra") and (value == "1" or name in remembered):
                 found.append(
                     remembered.get(name) or Sysctl(HOST, name, "2", was="1", why="S12: keep the uplink's own RA route")
                 )
+    found.append(mine or Sysctl(HOST, key, "1", was="0", why="packets have to pass between the bridge and the world"))
+    if version == 4:
+        held = remembered.get(REDIRECTS)
+        if mine is None and facts.sysctl(REDIRECTS) == "0":
+            held = Sysctl(HOST, REDIRECTS, "0", was="0", why="lowering ip_forward would turn it on")
+        found += [held] if held else []
     return found
 
 

@@ -6,7 +6,7 @@ from errno import EEXIST, ENODEV, ENOENT
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
-from nsbridge.engine import networks
+from nsbridge.engine import names, networks
 from nsbridge.engine.journal import Began, Hidden, Leased, Operation, Put
 from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFound, PortTaken, Taken
 from nsbridge.firewall.ruleset import Element
@@ -80,6 +80,15 @@ def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Int
             leases.claim(host.store.root, network, address, wish.name)
         found.append(interface(address, subnet.network.prefixlen))
     return tuple(found)
+
+
+def _netns_id(host: Host, path: str) -> int:
+    inode = host.kernel.netns_id(path)
+    if not inode:
+        raise NotFound(
+            f"there is no network namespace at {path}", fix="name one of `ip netns`, a path, or a running PID"
+        )
+    return inode
 
 
 def _check_name_free(host: Host, network: Network, name: str) -> None:
@@ -194,11 +203,7 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
 
 def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
-    inode = host.kernel.netns_id(wish.netns)
-    if not inode:
-        raise NotFound(
-            f"there is no network namespace at {wish.netns}", fix="name one of `ip netns`, a path, or a running PID"
-        )
+    inode = _netns_id(host, wish.netns)
     _check_name_free(host, network, wish.name)
     endpoint = _named(wish, network, wish.ifname or "eth0").replace(netns_id=inode)
     if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
@@ -234,13 +239,16 @@ def connect(host: Host, wish: Wish) -> Endpoint:
 
     NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports.
     """
+    _netns_id(host, wish.netns)  # before a network is made for nothing
     networks.ensure(host, wish.to.network)
     for last in (False, True):
         try:
             with host.store.lock(shared=True), host.store.name_lock(f"{wish.to.network}/{wish.name}"):
                 network = host.store.network(wish.to.network)
                 with host.operation(f"connect {wish.name} to {network.name}") as op:
-                    return attach(host, op, network, wish)
+                    endpoint = attach(host, op, network, wish)
+                names.refresh(host, endpoint.netns, network.name, here=True)
+                return endpoint
         except KernelError as err:
             if last or not healing(host, wish.to.network, err):
                 networks.remove_if_idle(host, wish.to.network)
@@ -269,8 +277,26 @@ def disconnect(host: Host, network: str, name: str) -> Endpoint:
         with host.operation(f"disconnect {name} from {network}", "on") as op:
             things, entries = detach_entries(host, endpoint)
             op.finish([*map(Began, removing(things)), *entries])
+        names.refresh(host, endpoint.netns, network, here=False)
     networks.remove_if_idle(host, network)
     return endpoint
+
+
+def disconnect_all(host: Host, network: str, chosen: Iterable[str]) -> tuple[Endpoint, ...]:
+    """Take many endpoints off a network in one operation; return what they were. NotFound, before anything goes.
+
+    Their links go by their group, so the kernel waits for RCU once and not 20 ms for each.
+    """
+    with host.store.lock():
+        there = tuple([find_one(host, name, network) for name in dict.fromkeys(chosen)])
+        with host.operation(f"disconnect {len(there)} endpoints from {network}", "on") as op:
+            parts = [detach_entries(host, endpoint) for endpoint in there]
+            steps = removing([thing for things, _ in parts for thing in things])
+            op.finish([*map(Began, steps), *(entry for _, entries in parts for entry in entries)])
+        for endpoint in there:
+            names.refresh(host, endpoint.netns, network, here=False)
+    networks.remove_if_idle(host, network)
+    return there
 
 
 def find_one(host: Host, name: str, network: str = "") -> Endpoint:
@@ -328,7 +354,8 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
         for asked in ports:
             if not any(_means(asked, port) for port in endpoint.ports):
                 have = ", ".join(map(str, endpoint.ports)) or "none"
-                raise NotFound(f"port {asked} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
+                said = str(asked) if asked.host_port else f"{asked.target}/{asked.proto}"
+                raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
         kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in gone))
         things = ports_things(host.store.network(network), endpoint.replace(ports=tuple(gone)))
         with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:

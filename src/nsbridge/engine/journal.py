@@ -119,10 +119,14 @@ class Operation:
         folder = f"{self.store.root}/journal"
         while True:
             self.path = f"{folder}/{time.time_ns():x}-{os.getpid()}"
-            fd = files.open_new(self.path)
-            if fd is None:
+            # Not by files.create: others' recovery would take its draft for an entry, or the name before we open it.
+            try:
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            except FileExistsError:
                 continue
-            self._fd = fd
+            except FileNotFoundError:
+                os.makedirs(folder, files.DIRECTORY_MODE, exist_ok=True)
+                continue
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             # Between making the file and locking it, somebody's recovery may have taken it for a dead one's.
             if os.fstat(self._fd).st_nlink:

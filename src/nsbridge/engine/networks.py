@@ -71,7 +71,7 @@ def tell_raised(host: Host, steps: tuple[Step, ...]) -> None:
     """Say which settings of the host were changed and why: nobody should have to find out."""
     for step in steps:
         for thing in step.things:
-            if isinstance(thing, Sysctl) and thing.was and step.verb == "add":
+            if isinstance(thing, Sysctl) and thing.was not in ("", thing.value) and step.verb == "add":
                 host.say(f"set {_dotted(thing)} (was {thing.was}): {thing.why}")
 
 
@@ -177,7 +177,7 @@ def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...
     if facts.routers and raised:
         # They may have found forwarding on and relied on it; lowering it would cut off what isn't ours.
         things = [thing for thing in things if thing not in raised]
-        for thing in raised:
+        for thing in [each for each in raised if each.was != each.value]:
             host.say(f"left {_dotted(thing)}: {', '.join(facts.routers)} may need it by now")
     for network in networks:
         things += network_things(network, network.mtu)

@@ -6,20 +6,20 @@ import os
 import time
 
 from nsbridge import codec
-from nsbridge.engine import endpoints, networks
+from nsbridge.engine import endpoints, names, networks
 from nsbridge.engine.endpoints import Wish
 from nsbridge.engine.journal import Began, Operation, Put, Started
 from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
 from nsbridge.model.service import Service
 from nsbridge.plan.diff import adding, removing
 from nsbridge.state.things import Netns
-from nsbridge.store import files, hosts
+from nsbridge.store import files
 from nsbridge.store.store import ServiceRecord
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Entry
@@ -47,6 +47,10 @@ def _record_text(record: ServiceRecord) -> str:
     return codec.dumps(record) + "\n"
 
 
+def _fresh(service: Service) -> ServiceRecord:
+    return ServiceRecord(service, networks=tuple(attachment.network for attachment in service.attachments))
+
+
 def _path(name: str) -> str:
     return f"services/{name}.json"
 
@@ -62,11 +66,20 @@ def check_mode(host: Host, service: Service) -> None:
             )
 
 
+def _name_taken(host: Host, name: str) -> Taken:
+    other = host.store.service_or_none(name)
+    of = f" of project {other.service.project!r}" if other and other.service.project else ""
+    return Taken(
+        f"the name {name!r} belongs to a service{of} already",
+        fix=f"choose another name, or `nsbridge rm {name}` first",
+    )
+
+
 def _claim(host: Host, op: Operation, service: Service) -> None:
     """Take the name, and make the namespace unless it is somebody else's."""
     check_mode(host, service)
-    if not op.create(_path(service.name), _record_text(ServiceRecord(service))):
-        host.store.claim_service(service)  # says whose it is
+    if not op.create(_path(service.name), _record_text(_fresh(service))):
+        raise _name_taken(host, service.name)
     if service.mode in ("", "none"):
         space = Netns(service.netns, why=f"namespace of {service.name!r}")
         if host.kernel.find((space,)):
@@ -108,38 +121,6 @@ def build(host: Host, op: Operation, service: Service) -> None:
         attach_all(host, op, service)
 
 
-def resolv_conf(host: Host) -> str:
-    """Write what namespaces see as /etc/resolv.conf, and return where; "" when they may use the host's.
-
-    A name server on the host's loopback can't be reached from a namespace, so it is left out; systemd-resolved
-    keeps the real ones in a file of its own (systemd-resolved.service(8)).
-    """
-    path = f"{host.store.root}/resolv.conf"
-    if os.path.exists(path):
-        return path
-    for source in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
-        rows = (files.read(source) or "").splitlines()
-        kept = [row for row in rows if not _loopback_server(row)]
-        if any(row.startswith("nameserver") for row in kept):
-            break
-    files.replace(path, "".join(row + "\n" for row in kept))
-    return path
-
-
-def _loopback_server(row: str) -> bool:
-    words = row.split()
-    return len(words) > 1 and words[0] == "nameserver" and (words[1].startswith("127.") or words[1] == "::1")
-
-
-def hosts_file(host: Host, names: Iterable[str]) -> str:
-    """Return the path of the file that a namespace on these networks sees as /etc/hosts, made if need be."""
-    names = tuple(names)
-    if not names:
-        return ""
-    lines = [hosts.line(endpoint) for name in sorted(set(names)) for endpoint in host.store.endpoints(name)]
-    return hosts.make(host.store.root, names, lines)
-
-
 def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
     """Return how a service's command is started. detach: it outlives us and writes to its log."""
     from nsbridge.kernel.process import ProcessSpec
@@ -147,7 +128,9 @@ def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
     name = service.name
     owner = service.mode.removeprefix("service:") if service.mode.startswith("service:") else name
     shared = service.mode == "host"
-    on = [endpoint.network for endpoint in host.store.endpoints(name=owner)]
+    record = host.store.service_or_none(owner)
+    # A command in a namespace that somebody else made belongs to no service: its endpoints say what it should see.
+    on = [one.network for one in host.store.endpoints(name=owner)] if record is None else record.networks
     return ProcessSpec(
         argv=service.command,
         netns=service.netns,
@@ -155,8 +138,8 @@ def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
         cwd=service.working_dir,
         user=service.user,
         hostname="" if shared else service.hostname or name,
-        hosts="" if shared else hosts_file(host, on),
-        resolv="" if shared else resolv_conf(host),
+        hosts="" if shared else names.hosts_file(host, on),
+        resolv="" if shared else names.resolv_conf(host),
         log=host.store.log(name) if detach else "",
         exit_file=host.store.exit_file(name) if detach else "",
         die_with_parent=not detach,
@@ -164,8 +147,18 @@ def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
     )
 
 
+def _recorder(host: Host, service: Service) -> Callable[[Running], None]:
+    """Return what writes a process down before its command runs a single instruction."""
+
+    def record(running: Running) -> None:
+        old = host.store.service(service.name)
+        host.store.put_service(old.replace(pid=running.pid, started=running.started, since=time.time()))
+
+    return record
+
+
 def launch(host: Host, op: Operation, service: Service) -> Running:
-    """Start a service's command so that it outlives us; its pid is recorded before it runs a single instruction."""
+    """Start a service's command so that it outlives us."""
     from nsbridge.kernel import process
 
     for folder in ("logs", "exits"):
@@ -173,10 +166,7 @@ def launch(host: Host, op: Operation, service: Service) -> Running:
     files.remove(host.store.exit_file(service.name))
     op.starting(service.name)
 
-    def record(running: Running) -> None:
-        host.store.put_service(ServiceRecord(service, running.pid, running.started, time.time()))
-
-    return process.start(process_spec(host, service, detach=True), record)
+    return process.start(process_spec(host, service, detach=True), _recorder(host, service))
 
 
 def start(host: Host, service: Service) -> Status:
@@ -204,6 +194,16 @@ def _leave(host: Host, service: Service) -> None:
         networks.remove_if_idle(host, attachment.network)
 
 
+def made_up_name(host: Host, command: tuple[str, ...]) -> str:
+    """Return a name that no service has: the command's and four hex digits, ``python3-1a2b``."""
+    word = command[0].rpartition("/")[2] if command else "netns"
+    safe = "".join(char for char in word if char.isascii() and (char.isalnum() or char in "_.-"))
+    while True:
+        name = f"{safe.lstrip('_.-')[:40] or 'run'}-{os.urandom(2).hex()}"
+        if host.store.service_or_none(name) is None:
+            return name
+
+
 def restart(host: Host, service: Service) -> None:
     """Start the command of a service whose process has ended."""
     with host.store.name_lock(f"/{service.name}"), host.operation(f"restart {service.name}") as op:
@@ -222,18 +222,14 @@ def run(host: Host, service: Service) -> int:
         with host.operation(f"run {service.name}") as op:
             build(host, op, service)
             op.starting(service.name)
-
-            def record(running: Running) -> None:
-                host.store.put_service(ServiceRecord(service, running.pid, running.started, time.time()))
-
-            code = run_foreground(process_spec(host, service, detach=False), record)
+            code = run_foreground(process_spec(host, service, detach=False), _recorder(host, service))
             remove_things(host, service)
             return code
     finally:
         _leave(host, service)
 
 
-def execute(host: Host, name: str, command: tuple[str, ...], *, detach: bool = False, **changes: object) -> int:
+def execute(host: Host, name: str, command: tuple[str, ...], **changes: object) -> int:
     """Run one more command in a service's namespace; return its exit status. NotFound without the service.
 
     changes: fields of `Service` to set for it: environment, working_dir, user.

@@ -200,8 +200,19 @@ def _unused(host: Host, topology: Topology) -> list[Network]:
     ]
 
 
-def decide(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate: bool = False) -> Decision:
-    """Return what `up` would do; changes nothing. NotFound for an external network that isn't there."""
+def decide(
+    host: Host,
+    topology: Topology,
+    *,
+    only: tuple[str, ...] = (),
+    remove_orphans: bool = False,
+    recreate: bool = False,
+) -> Decision:
+    """Return what `up` would do; changes nothing. NotFound for an external network that isn't there.
+
+    only: these services and what they depend on, all when empty.
+    """
+    chosen = [service for service in topology.started_order() if service.name in topology.needed(only)]
     for name in topology.external:
         host.store.network(name)
     changes: list[Change] = []
@@ -218,7 +229,7 @@ def decide(host: Host, topology: Topology, *, remove_orphans: bool = False, recr
         for network in topology.networks
     }
     known |= {name: host.store.network(name) for name in topology.external}
-    for service in topology.started_order():
+    for service in chosen:
         change = _service_change(host, service, known, redone)
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
@@ -241,13 +252,20 @@ def _first_look(host: Host, network: Network) -> Network:
 # doing
 
 
-def up(host: Host, topology: Topology, *, remove_orphans: bool = False, recreate: bool = False) -> Decision:
+def up(
+    host: Host,
+    topology: Topology,
+    *,
+    only: tuple[str, ...] = (),
+    remove_orphans: bool = False,
+    recreate: bool = False,
+) -> Decision:
     """Bring a topology into being, or what differs of it; return what was done.
 
     Each network and service comes whole or not at all; what was up before a failure stays up, and the next `up`
     goes on from there.
     """
-    decision = decide(host, topology, remove_orphans=remove_orphans, recreate=recreate)
+    decision = decide(host, topology, only=only, remove_orphans=remove_orphans, recreate=recreate)
     for remark in decision.remarks:
         host.say(remark)
     by_service = {service.name: service for service in topology.services}
@@ -336,6 +354,10 @@ def one_project(host: Host) -> str:
     return found[0]
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[Status, ...]:
     """Take a project's services and networks away, all in one go; return the services that were there."""
     there = services.statuses(host, project)
@@ -344,7 +366,7 @@ def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[S
     if not there and not mine:
         have = ", ".join(projects(host)) or "none"
         raise NotFound(f"project {project!r} isn't up (up: {have})", fix="nothing is left to do")
-    host.say(f"stopping {len(there)} services")
+    host.say(f"stopping {_count(len(there), 'service')}")
     services.stop(host, [status.record for status in there], grace_s)
     with host.store.lock(), host.operation(f"down {project}", "on") as op:
         things: list[Thing] = []
@@ -362,7 +384,7 @@ def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[S
             else:
                 free.append(network)
         more_things, more_entries = networks.leaving(host, tuple(free)) if free else ((), [])
-        host.say(f"removing {len(names)} services and {len(free)} networks")
+        host.say(f"removing {_count(len(names), 'service')} and {_count(len(free), 'network')}")
         op.finish([*entries, *map(Began, removing((*things, *more_things))), *rest, *more_entries])
     for status in there:
         for endpoint in status.endpoints:

@@ -387,6 +387,9 @@ def _goes_along(thing: Thing, spaces: set[str], ends: set[tuple[str, str]]) -> b
 
 
 def _give_back(thing: Sysctl) -> None:
-    """Write the value from before us, unless somebody changed ours meanwhile or the setting is gone."""
-    if sysctl.read(thing.key) == thing.value:
+    """Write the value from before us, unless somebody changed ours meanwhile or the setting is gone.
+
+    A setting that is as it was before us is only held: giving another back, just before this one, has changed it.
+    """
+    if sysctl.read(thing.key) in ((thing.value,) if thing.value != thing.was else ("0", "1")):
         sysctl.write(thing.key, thing.was)

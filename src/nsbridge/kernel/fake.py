@@ -51,7 +51,7 @@ class FakeKernel:
         """Return those of the things that are in the state, equal."""
         return tuple(thing for thing in things if thing in self.state)
 
-    def observe(self, namespaces: Iterable[str]) -> KernelState:
+    def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:
         """Return the state; all of it is ours."""
         return self.state
 

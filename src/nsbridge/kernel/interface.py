@@ -53,8 +53,11 @@ if TYPE_CHECKING:
             A link counts as ours by its group, a map element by its data, the rest by being equal.
             """
 
-        def observe(self, namespaces: Iterable[str]) -> KernelState:
-            """Read everything of ours on the host and everything in these namespaces (paths)."""
+        def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:
+            """Read everything of ours on the host and everything in these namespaces (paths).
+
+            settings: (namespace, key) of further settings to report, whatever their value.
+            """
 
         def facts(self) -> HostFacts:
             """Read what decisions need. Costs a dump of routes and of base chains: not for hot paths."""

@@ -244,7 +244,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
                 uplinks.setdefault(route.link, mtus[route.link])
             elif not route.dst.is_link_local and not route.dst.is_multicast:
                 routes.append((route.dst, route.link))
-    keys = [*FORWARDING, *(f"net/ipv6/conf/{name}/accept_ra" for name in uplinks)]
+    keys = [*FORWARDING, "net/ipv4/conf/all/accept_redirects", *(f"net/ipv6/conf/{name}/accept_ra" for name in uplinks)]
     values = [(key, sysctl.read(key)) for key in keys]
     return HostFacts(
         mtu=next(iter(uplinks.values()), 1500),

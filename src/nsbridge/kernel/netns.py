@@ -33,8 +33,8 @@ _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, Linux 5.14
 _RTM_NEWLINK, _LOOPBACK, _IFF_UP = 16, 1, 1
 
 
-def _in_thread(function: Callable[[], T]) -> T:
-    """Run it in a thread of its own; give back its result or raise its exception."""
+def in_thread(function: Callable[[], T]) -> T:
+    """Run a function in a thread of its own, which may enter namespaces; give back its result or exception."""
     result: list[Any] = []
     failure: list[BaseException] = []
     ended = allocate_lock()
@@ -63,7 +63,7 @@ def inside_fd(fd: int, function: Callable[[], T]) -> T:
         libc.setns(fd)
         return function()
 
-    return _in_thread(enter)
+    return in_thread(enter)
 
 
 def inside(path: str, function: Callable[[], T]) -> T:
@@ -122,7 +122,7 @@ def create(path: str) -> None:
         libc.mount(_OWN, path, libc.MS_BIND)
 
     try:
-        _in_thread(make)
+        in_thread(make)
     except BaseException:
         os.unlink(path)
         raise

@@ -114,8 +114,16 @@ def start(spec: ProcessSpec, record: Callable[[Running], None] = unrecorded) -> 
     return begin(spec, record, ())
 
 
-def begin(spec: ProcessSpec, record: Callable[[Running], None], mask: Collection[int]) -> Running:
-    """Spawn the shim, and hold the conversation with it. mask: signals the command shall find blocked."""
+def begin(
+    spec: ProcessSpec,
+    record: Callable[[Running], None],
+    mask: Collection[int],
+    spawn: Callable[[list[str], list[int]], int] | None = None,
+) -> Running:
+    """Spawn the shim, and hold the conversation with it. mask: signals the command shall find blocked.
+
+    spawn: starts an argv that inherits these descriptors, and returns its pid; for callers who want pipes.
+    """
     ours: list[int] = []
     pid = 0
     try:
@@ -128,7 +136,8 @@ def begin(spec: ProcessSpec, record: Callable[[Running], None], mask: Collection
             reader, go = os.pipe2(os.O_CLOEXEC)
             ours.append(go)
             theirs.append(reader)
-            pid = _spawn(theirs, mask, spec.detach)
+            argv = [sys.executable, "-IS", "-c", BOOT, ROOT, *[str(fd) for fd in theirs]]
+            pid = spawn(argv, theirs) if spawn is not None else _spawn(argv, theirs, mask, spec.detach)
         finally:
             for fd in theirs:
                 os.close(fd)
@@ -161,9 +170,8 @@ def _memory(told: dict[str, Any]) -> int:
     return fd
 
 
-def _spawn(fds: list[int], mask: Collection[int], detach: bool) -> int:
+def _spawn(argv: list[str], fds: list[int], mask: Collection[int], detach: bool) -> int:
     """Start the interpreter with these descriptors, under the same numbers: they can't collide with inherited ones."""
-    argv = [sys.executable, "-IS", "-c", BOOT, ROOT, *[str(fd) for fd in fds]]
     keep = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds]  # onto itself: clears close-on-exec
     # A service starts with nothing ignored; a foreground command inherits that, so that nohup works.
     default = sorted(_signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP}) if detach else ()

@@ -66,6 +66,26 @@ def check_ifname(name: str) -> str:
     return name
 
 
+def netns_path(text: str) -> str:
+    """Return the path that opens a namespace named as people do: a name of `ip netns`, a path, or a PID.
+
+    Digits alone are a PID, as with `nsenter`; a namespace called so is named by its path.
+    """
+    if "/" in text:
+        return text
+    if text.isascii() and text.isdecimal():
+        return f"/proc/{int(text)}/ns/net"
+    return f"/run/netns/{check_name('namespace', text, longest=255)}"
+
+
+def netns_name(path: str) -> str:
+    """Return what to call the endpoint of a namespace that somebody else made: its name, or ``pid-`` and the PID."""
+    parts = path.rstrip("/").split("/")
+    if len(parts) > 2 and parts[1] == "proc" and parts[2].isdecimal():
+        return f"pid-{parts[2]}"
+    return check_name("endpoint", parts[-1])
+
+
 def _digest(text: str) -> str:
     """Twelve hex digits of BLAKE2s, stable for one text."""
     # Not from hashlib, which costs 3 ms of import.

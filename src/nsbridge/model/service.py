@@ -100,3 +100,20 @@ class Topology(Value):
         for name in by_name:
             visit(name, ())
         return tuple(done.values())
+
+    def needed(self, names: tuple[str, ...]) -> frozenset[str]:
+        """Return these services and all they depend on; every service for no names. InvalidIntent for unknown ones."""
+        by_name = {service.name: service for service in self.services}
+        for name in names:
+            if name not in by_name:
+                have = ", ".join(by_name) or "none"
+                raise InvalidIntent(f"the file has no service {name!r} (there is: {have})", fix="name one of these")
+        found: set[str] = set()
+        left = list(names or by_name)
+        while left:
+            name = left.pop()
+            if name not in found and name in by_name:
+                found.add(name)
+                left += by_name[name].after
+                left += [by_name[name].mode.removeprefix("service:")]
+        return frozenset(found)

@@ -122,14 +122,39 @@ def removing(things: Iterable[Thing]) -> tuple[Step, ...]:
     return tuple(Step("remove", tuple(groups[at]), why=WORDS[at]) for at in order if at in groups)
 
 
+def _goes_too(thing: Thing, gone: set[tuple[str, ...]], removal: Removal) -> bool:
+    """Tell whether a thing has to go, to come again perhaps, because of others that go."""
+    if isinstance(thing, Link):
+        if ("link", thing.netns, thing.master) in gone:
+            return True  # a port doesn't go with its bridge, but would be left without one
+        ends = [(thing.netns, thing.name)] if thing.kind != "veth" or thing.peer_name else []
+        ends += [(thing.peer_netns, thing.peer_name)] if thing.peer_name else []
+        if any(("setting of", *end) in gone for end in ends):
+            return True
+    return removal.takes(thing)
+
+
+def _with_settings(gone: Iterable[Thing]) -> set[tuple[str, ...]]:
+    """Return the identities of what goes, and of the links that lose a setting with nothing to give back.
+
+    Such a setting goes with its link and not otherwise.
+    """
+    found = set()
+    for thing in gone:
+        found.add(thing.identity)
+        if isinstance(thing, Sysctl) and not thing.was:
+            found.add(("setting of", thing.netns, thing.key.split("/")[-2]))
+    return found
+
+
 def diff(before: KernelState, after: KernelState) -> Plan:
     """Return the plan that turns `before` into `after`: what goes, what changes, what comes."""
     gone = [thing for thing in before if after.find(thing.identity) is None]
     while True:
         # What stands on something that goes can't be changed in place: it goes too, and comes again.
         removal = Removal(gone)
-        names = {thing.identity for thing in gone}
-        along = [thing for thing in before if thing.identity not in names and removal.takes(thing)]
+        names = _with_settings(gone)
+        along = [thing for thing in before if thing.identity not in names and _goes_too(thing, names, removal)]
         if not along:
             break
         gone += along

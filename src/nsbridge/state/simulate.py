@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
 
 def _refuse(thing: Thing, errno: int, text: str, done: list[Thing]) -> KernelError:
-    return KernelError(f"{text}: {thing!r}", errno=errno, thing=thing, done=tuple(done))
+    # The firewall comes last and changes at once: what of it was before the refused thing isn't done.
+    before = tuple([one for one in done if not isinstance(one, Table | Element)])
+    return KernelError(f"{text}: {thing!r}", errno=errno, thing=thing, done=before)
+
+
+def _link_of(setting: Sysctl) -> str:
+    """Name the link of ours that a setting belongs to (net/ipv4/conf/LINK/...), "" when it isn't one of a link.
+
+    What is to be given back belongs to the host, or to a link that was there before us.
+    """
+    parts = setting.key.split("/")
+    return parts[3] if len(parts) == 5 and not setting.was and parts[3] not in ("all", "default", "lo") else ""
 
 
 def _missing(thing: Thing, state: KernelState) -> tuple[int, str] | None:
@@ -34,6 +45,11 @@ def _missing(thing: Thing, state: KernelState) -> tuple[int, str] | None:
         if isinstance(thing, Link):
             if thing.master and state.find(("link", thing.netns, thing.master)) is None:
                 return ENODEV, "no such bridge"
+            if thing.peer_netns != HOST and state.find(("netns", thing.peer_netns)) is None:
+                return ENOENT, "no such namespace for its other end"
+        elif isinstance(thing, Sysctl):
+            if (name := _link_of(thing)) and state.find(("link", thing.netns, name)) is None:
+                return ENOENT, "no such link"
         elif isinstance(thing, Address | Route) and state.find(("link", thing.netns, thing.link)) is None:
             return ENODEV, "no such link"
     return None

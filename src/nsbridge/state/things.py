@@ -104,7 +104,8 @@ class Sysctl(Value):
     """A kernel setting under /proc/sys, by its path there with slashes: ``net/ipv4/ip_forward``.
 
     was: the value before us, given back when this is removed; empty when nothing is to be given back
-    because the setting dies with its link.
+    because the setting dies with its link. Equal to `value` it is only held: kept while another setting,
+    added before this one, would change it along.
     """
 
     netns: str

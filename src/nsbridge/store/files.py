@@ -69,17 +69,18 @@ def create(path: str, text: str) -> bool:
     return True
 
 
-def open_new(path: str) -> int | None:
-    """Open an empty file to append to, which must not exist yet; None if it does. For what is read line by line."""
-    try:
-        return _open_for_new(path, os.O_WRONLY | os.O_APPEND | os.O_EXCL)
-    except FileExistsError:
-        return None
-
-
 def replace(path: str, text: str) -> None:
     """Give a file this text, whole or not at all."""
     os.rename(_draft(path, text), path)
+
+
+def rewrite(path: str, text: str) -> None:
+    """Give a file a new text in place, for those who hold its inode by a bind mount; not atomic for readers."""
+    fd = _open_for_new(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
 
 
 def append(path: str, text: str) -> None:

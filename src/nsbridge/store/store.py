@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 
 from nsbridge import codec
-from nsbridge.errors import NotFound, Taken
+from nsbridge.errors import NotFound
 from nsbridge.store import files
 from nsbridge.values import Value
 
@@ -44,12 +44,14 @@ class ServiceRecord(Value):
     """A service as it is: what was asked, and its command's process (`pid` 0 without one).
 
     started: the process's start time as in /proc/PID/stat, so a reused pid is noticed. since: seconds since 1970.
+    networks: whose endpoints its /etc/hosts shows.
     """
 
     service: Service
     pid: int = 0
     started: int = 0
     since: float = 0.0
+    networks: tuple[str, ...] = ()
 
 
 class HostRecord(Value):
@@ -189,22 +191,6 @@ class Store:
     def put_service(self, record: ServiceRecord) -> None:
         """Remember a service that is known already."""
         files.replace(f"{self.root}/services/{record.service.name}.json", codec.dumps(record) + "\n")
-
-    def claim_service(self, service: Service) -> None:
-        """Take a service's name; Taken when it is in use."""
-        path = f"{self.root}/services/{service.name}.json"
-        if not files.create(path, codec.dumps(ServiceRecord(service)) + "\n"):
-            other = self.service_or_none(service.name)
-            of = f" of project {other.service.project!r}" if other and other.service.project else ""
-            raise Taken(
-                f"the name {service.name!r} belongs to a service{of} already",
-                fix=f"choose another name, or `nsbridge rm {service.name}` first",
-            )
-
-    def drop_service(self, name: str) -> None:
-        """Forget a service, what it wrote and how it ended."""
-        for path in (f"services/{name}.json", f"logs/{name}.log", f"exits/{name}"):
-            files.remove(f"{self.root}/{path}")
 
     def log(self, name: str) -> str:
         """Return the path of what a service's command writes."""

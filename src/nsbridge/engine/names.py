@@ -1,0 +1,74 @@
+"""What namespaces of ours see as /etc/hosts and /etc/resolv.conf."""
+
+from __future__ import annotations
+
+import os
+
+from nsbridge.store import files, hosts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nsbridge.engine.host import Host
+
+
+def resolv_conf(host: Host) -> str:
+    """Bring what namespaces see as /etc/resolv.conf up to date, and return where it is.
+
+    A name server on the host's loopback can't be reached from a namespace, so it is left out; systemd-resolved
+    keeps the real ones in a file of its own (systemd-resolved.service(8)).
+    """
+    path = f"{host.store.root}/resolv.conf"
+    kept: list[str] = []
+    for source in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
+        kept = [row for row in (files.read(source) or "").splitlines() if not _loopback_server(row)]
+        if any(row.startswith("nameserver") for row in kept):
+            break
+    text = "".join(row + "\n" for row in kept)
+    if files.read(path) != text:
+        files.rewrite(path, text)
+    return path
+
+
+def _loopback_server(row: str) -> bool:
+    words = row.split()
+    return len(words) > 1 and words[0] == "nameserver" and (words[1].startswith("127.") or words[1] == "::1")
+
+
+def hosts_file(host: Host, names: Iterable[str]) -> str:
+    """Return the path of the file that a namespace on these networks sees as /etc/hosts, made if need be."""
+    names = tuple(names)
+    if not names:
+        return ""
+    lines = [hosts.line(endpoint) for name in sorted(set(names)) for endpoint in host.store.endpoints(name)]
+    return hosts.make(host.store.root, names, lines)
+
+
+def refresh(host: Host, netns: str, network: str, *, here: bool) -> None:
+    """Show a running service of ours the names of a network that its namespace came to, or left (`here`).
+
+    Nothing to do for a namespace that somebody else made: its /etc/hosts isn't ours.
+    """
+    name = os.path.basename(netns)
+    if host.store.service_or_none(name) is None:
+        return
+    with host.store.name_lock(f"/{name}"):
+        _refresh(host, name, netns, network, here)
+
+
+def _refresh(host: Host, name: str, netns: str, network: str, here: bool) -> None:
+    record = host.store.service_or_none(name)
+    if record is None or record.service.netns != netns or (network in record.networks) == here:
+        return
+    shown = (*record.networks, network) if here else tuple(name for name in record.networks if name != network)
+    record = record.replace(networks=shown)
+    host.store.put_service(record)
+    from nsbridge.kernel import mounts, process
+
+    where = hosts_file(host, shown)
+    if where and record.pid and process.alive(process.Running(record.pid, record.started)):
+        try:
+            mounts.show(record.pid, where, "/etc/hosts")
+        except OSError as err:
+            host.say(f"{record.service.name} still sees the old /etc/hosts: {err.strerror}")

@@ -1,0 +1,163 @@
+"""The verbs `network create`, `ls`, `inspect`, `rm`, `prune`."""
+
+from __future__ import annotations
+
+import sys
+
+from nsbridge.engine import networks
+from nsbridge.errors import InvalidIntent
+from nsbridge.files import parts
+from nsbridge.frontends.cli import output, parse, records
+from nsbridge.frontends.cli.trouble import each
+from nsbridge.model.network import Network, Subnet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from nsbridge.engine.host import Host
+    from nsbridge.state.things import Address_, Network_
+
+_BRIDGE = "com.docker.network.bridge."
+
+OPTIONS = {
+    f"{_BRIDGE}name": ("bridge", parts.text),
+    f"{_BRIDGE}enable_icc": ("icc", parts.flag),
+    f"{_BRIDGE}enable_ip_masquerade": ("masquerade", parts.flag),
+    "com.docker.network.driver.mtu": ("mtu", parts.port),
+}
+"""What -o may set, as (field of `Network`, parser). An MTU has the range of a port."""
+
+
+def create(host: Host, args: Any) -> None:
+    """Make a network and print its name."""
+    subnets = _subnets(args)
+    network = Network(
+        args.name,
+        subnets=subnets,
+        internal=args.internal,
+        ipv6=args.ipv6 and all(one.network.version == 4 for one in subnets),
+        icc=not args.no_icc,
+        masquerade=not args.no_masquerade,
+        bridge=args.bridge,
+        mtu=args.mtu,
+        labels=parse.pairs("--label", args.label),
+    )
+    network = network.replace(**_options(args.opt))
+    output.line(networks.create(host, network).name)
+
+
+def _options(texts: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in parse.pairs("-o", texts):
+        if name not in OPTIONS:
+            known = ", ".join(OPTIONS)
+            raise InvalidIntent(f"-o has an option {name!r} that isn't supported", fix=f"use one of {known}")
+        field, parser = OPTIONS[name]
+        found[field] = parse.taken(f"-o {name}", parser, value)
+    return found
+
+
+def _subnets(args: Any) -> tuple[Subnet, ...]:
+    """Join subnets with the gateways, ranges and reserved addresses that lie inside them."""
+    found = [Subnet(parse.subnet("--subnet", text)) for text in args.subnet]
+    for text in args.gateway:
+        gateway = parse.address("--gateway", text)
+        place = _home(found, "--gateway", gateway)
+        found[place] = found[place].replace(gateway=gateway)
+    for text in args.ip_range:
+        part = parse.subnet("--ip-range", text)
+        place = _home(found, "--ip-range", part.network_address, part)
+        found[place] = found[place].replace(ip_range=part)
+    for name, text in parse.pairs("--aux-address", args.aux_address):
+        address = parse.address("--aux-address", text)
+        place = _home(found, "--aux-address", address)
+        found[place] = found[place].replace(reserved=(*found[place].reserved, (name, address)))
+    return tuple(found)
+
+
+def _home(subnets: list[Subnet], option: str, address: Address_ | None, said: Network_ | None = None) -> int:
+    if address is None:
+        raise InvalidIntent(f"{option} has no address", fix="see `nsbridge network create --help`")
+    for place, subnet in enumerate(subnets):
+        if address in subnet.network:
+            return place
+    have = " or ".join(str(one.network) for one in subnets)
+    raise InvalidIntent(
+        f"{option} {said or address} is in no --subnet" + (f" (not in {have})" if have else ""),
+        fix="give the --subnet that it belongs to",
+    )
+
+
+def listing(host: Host, args: Any) -> None:
+    """List networks."""
+    found = host.store.networks()
+    if args.quiet:
+        for network in found:
+            output.line(network.name)
+    elif args.json:
+        output.as_json([records.network_record(one, host.store.endpoints(one.name)) for one in found])
+    else:
+        output.table(
+            ("NAME", "SUBNETS", "BRIDGE", "ENDPOINTS", "PROJECT", "NOTES"),
+            [
+                (
+                    network.name,
+                    " ".join(str(subnet.network) for subnet in network.subnets),
+                    network.ifname,
+                    str(len(host.store.endpoints(network.name))),
+                    network.project,
+                    _notes(network),
+                )
+                for network in found
+            ],
+        )
+
+
+def _notes(network: Network) -> str:
+    notes = (
+        (network.internal, "internal"),
+        (not network.icc, "no icc"),
+        (not network.masquerade, "no masquerade"),
+        (network.ephemeral, "goes with its last endpoint"),
+    )
+    return ", ".join(text for is_so, text in notes if is_so)
+
+
+def inspect(host: Host, args: Any) -> None:
+    """Print all about networks as JSON."""
+    found = []
+
+    def one(name: str) -> None:
+        found.append(records.network_record(host.store.network(name), host.store.endpoints(name)))
+
+    each(args.names, one, finally_=lambda: output.as_json(found))
+
+
+def remove(host: Host, args: Any) -> None:
+    """Remove networks, and print the names of those that went."""
+
+    def one(name: str) -> None:
+        networks.remove(host, name)
+        output.line(name)
+
+    each(args.names, one)
+
+
+def prune(host: Host, args: Any) -> int:
+    """Remove idle networks, and print their names."""
+    if not args.force and not _agreed():
+        host.say("nothing was removed (-f doesn't ask)")
+        return 1
+    for name in networks.prune(host):
+        output.line(name)
+    return 0
+
+
+def _agreed() -> bool:
+    sys.stderr.write("This removes every network that nobody is on and no project owns. Go on? [y/N] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline().strip().lower()
+    if not sys.stdin.isatty():
+        sys.stderr.write("\n")
+    return answer in ("y", "yes")

@@ -1,0 +1,84 @@
+"""Values as they are typed, turned into the model's. The parsers are those of topology files, so both mean the same."""
+
+from __future__ import annotations
+
+import os
+
+from nsbridge.errors import InvalidIntent
+from nsbridge.files import parts
+from nsbridge.files.faults import Wrong
+from nsbridge.model.service import Attachment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
+    from nsbridge.model.endpoint import Proto, PublishedPort
+    from nsbridge.state.things import Address_, Network_
+
+    T = TypeVar("T")
+
+
+def taken(option: str, parser: Callable[[Any], T], text: str, hint: str = "") -> T:
+    """Parse the text of an option. InvalidIntent says which option it was. hint: if the parser has none."""
+    try:
+        return parser(text)
+    except Wrong as err:
+        raise InvalidIntent(f"{option} {err.message}", fix=err.hint or hint) from None
+
+
+def ports(option: str, texts: Iterable[str]) -> tuple[PublishedPort, ...]:
+    """``[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]``, ranges expanded."""
+    return tuple(port for text in texts for port in taken(option, parts.short_ports, text))
+
+
+def inner_port(text: str) -> tuple[int, Proto]:
+    """``PORT[/PROTOCOL]`` inside an endpoint, as `nsbridge port` takes it."""
+    number, slash, proto = text.partition("/")
+    return taken("PORT", parts.port, number), taken("PORT", parts.protocol, proto) if slash else "tcp"
+
+
+def address(option: str, text: str, version: int = 0) -> Address_ | None:
+    """An IP address of that version if not 0; None for no text."""
+    if not text:
+        return None
+    example = "fd00:9::7" if version == 6 else "10.9.0.7"
+    return taken(option, lambda given: parts.address(given, version), text, f"write it like {example}")
+
+
+def subnet(option: str, text: str) -> Network_:
+    """A subnet in CIDR notation."""
+    return taken(option, parts.network, text)
+
+
+def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """``NAME=VALUE``; a name alone has an empty value."""
+    found = (taken(option, parts.pair, text) for text in texts)
+    return tuple((name, value or "") for name, value in found)
+
+
+def environment(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """``NAME=VALUE``; a name alone passes on the caller's variable, and nothing when there is none."""
+    found: list[tuple[str, str]] = []
+    for text in texts:
+        name, value = taken("-e", parts.pair, text)
+        value = os.environ.get(name) if value is None else value
+        found += [(name, value)] if value is not None else []
+    return tuple(found)
+
+
+def attachment(network: str, args: Any) -> Attachment:
+    """The wish that --ip, --ip6, --mac-address and --alias express."""
+    return Attachment(
+        network,
+        address("--ip", args.ip, 4),
+        address("--ip6", args.ip6, 6),
+        mac=taken("--mac-address", parts.mac, args.mac_address) if args.mac_address else "",
+        aliases=tuple(args.alias),
+    )
+
+
+def command(words: list[str]) -> tuple[str, ...]:
+    """A command's words without the ``--`` before them."""
+    return tuple(words[1:] if words[:1] == ["--"] else words)

@@ -1,0 +1,115 @@
+"""What --json prints and `inspect` shows: dicts with stable names, which the verbs' help documents."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from nsbridge.engine.services import Status
+    from nsbridge.model.endpoint import Endpoint, PublishedPort
+    from nsbridge.model.network import Network, Subnet
+
+    Record = dict[str, Any]
+
+
+def port_record(port: PublishedPort) -> Record:
+    """One published port."""
+    return {
+        "target": port.target,
+        "host_port": port.host_port,
+        "host_ip": None if port.host_ip is None else str(port.host_ip),
+        "protocol": port.proto,
+    }
+
+
+def _place(endpoint: Endpoint) -> Record:
+    return {
+        "network": endpoint.network,
+        "ifname": endpoint.ifname,
+        "addresses": [str(address) for address in endpoint.addresses],
+        "mac": endpoint.mac,
+        "aliases": list(endpoint.aliases),
+        "default_route": endpoint.gateway,
+    }
+
+
+def endpoint_record(endpoint: Endpoint) -> Record:
+    """One endpoint."""
+    return {
+        "kind": "endpoint",
+        "name": endpoint.name,
+        "netns": endpoint.netns,
+        **_place(endpoint),
+        "ports": [port_record(port) for port in endpoint.ports],
+        "service": endpoint.service,
+        "project": endpoint.project,
+    }
+
+
+def service_record(status: Status) -> Record:
+    """One service with its places on networks."""
+    service = status.record.service
+    return {
+        "kind": "service",
+        "name": service.name,
+        "project": service.project,
+        "command": list(service.command),
+        "state": status.state,
+        "exit_status": status.exit_status,
+        "pid": status.record.pid,
+        "since": status.record.since or None,
+        "netns": service.netns,
+        "networks": [_place(endpoint) for endpoint in status.endpoints],
+        "ports": [port_record(port) for endpoint in status.endpoints for port in endpoint.ports],
+        "labels": dict(service.labels),
+    }
+
+
+def stranger_record(endpoints: Iterable[Endpoint], state: str) -> Record:
+    """A namespace that somebody else made, in the form of a service. All endpoints have one name and namespace."""
+    places = tuple(endpoints)
+    return {
+        "kind": "endpoint",
+        "name": places[0].name,
+        "project": places[0].project,
+        "command": [],
+        "state": state,
+        "exit_status": None,
+        "pid": 0,
+        "since": None,
+        "netns": places[0].netns,
+        "networks": [_place(endpoint) for endpoint in places],
+        "ports": [port_record(port) for endpoint in places for port in endpoint.ports],
+        "labels": {},
+    }
+
+
+def _subnet(subnet: Subnet) -> Record:
+    return {
+        "subnet": str(subnet.network),
+        "gateway": str(subnet.gateway_interface.ip),
+        "ip_range": None if subnet.ip_range is None else str(subnet.ip_range),
+        "aux_addresses": {name: str(address) for name, address in subnet.reserved},
+    }
+
+
+def network_record(network: Network, endpoints: Iterable[Endpoint]) -> Record:
+    """One network and who is on it."""
+    return {
+        "kind": "network",
+        "name": network.name,
+        "bridge": network.ifname,
+        "subnets": [_subnet(subnet) for subnet in network.subnets],
+        "internal": network.internal,
+        "icc": network.icc,
+        "masquerade": network.masquerade,
+        "mtu": network.mtu,
+        "project": network.project,
+        "labels": dict(network.labels),
+        "endpoints": [
+            {"name": one.name, "netns": one.netns, "addresses": [str(address) for address in one.addresses]}
+            for one in endpoints
+        ],
+    }

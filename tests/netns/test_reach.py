@@ -1,0 +1,233 @@
+"""The main job with real packets: what must arrive does, with the right source; what must not doesn't.
+
+One host a FORWARD policy, with four networks on it (reach.py); every path and every attack is tried on it with
+br_netfilter off and on. Then each rule that guards is taken out of the live table, and the attack it stops succeeds.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from lab import HOST4, HOST6, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, inside, sh
+from reach import DOCKER, DUAL, MORE, SIDES, Attack, Ears, around, attacks, paths, request, world
+
+from nsbridge.engine import services
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from nsbridge.engine.host import Host
+
+pytestmark = pytest.mark.netns
+
+DROPPING = (
+    "none",
+    "iptables-nft",
+    "iptables-legacy",
+    "ip6tables-nft",
+    "ip6tables-legacy",
+    "nft",
+    "iptables-nft+iptables-legacy",
+    "iptables-nft+iptables-legacy+nft",
+)
+S6 = "S6: ports published on every address, and only the host's own"
+MASQUERADE = "the way out, as the host itself"
+HAIRPIN = "hairpin: back to its own network by a published port"
+LOOPBACK = "127.0.0.1 of the host becomes the gateway's"
+BRIDGED = "net.bridge.bridge-nf-call-iptables={0} net.bridge.bridge-nf-call-ip6tables={0}"
+
+
+def foreign_rules() -> str:
+    """Everybody else's rules: all there are but our table, and our one rule in a chain that drops."""
+    listed = sh("nft --stateless list ruleset").out
+    listed = re.sub(r"^table inet nsbridge \{\n.*?^\}\n", "", listed, flags=re.M | re.S)
+    saved = sh("iptables-nft-save; ip6tables-nft-save; iptables-legacy-save; ip6tables-legacy-save").out
+    rows = [re.sub(r"\[\d+:\d+\]", "", row) for row in (listed + saved).splitlines() if not row.startswith("#")]
+    ours = re.compile(r"mark & 0x0?4000000 [=!]= |--mark 0x4000000/0x4000000 .*--comment nsbridge")
+    return "\n".join(row for row in rows if not ours.search(row))
+
+
+def without_store(snapshot: str) -> str:
+    return "\n".join(row for row in snapshot.splitlines() if not row.startswith("/run/nsbridge/"))
+
+
+def unreached(lab: Lab) -> list[str]:
+    """Try every path by TCP and UDP; say what didn't come out as it should."""
+    wrong = []
+    for side in SIDES:
+        for proto in ("tcp", "udp"):
+            for path in paths(side):
+                reply = request(lab, proto, path)
+                if (reply.server, reply.source) != (path.server, path.source):
+                    got = f"{reply.server} saw {reply.source}" if reply else reply.error
+                    wrong.append(f"{side.network}/{side.version} {proto} {path.what}: {path}: {got}")
+    return wrong
+
+
+def unpinged(lab: Lab) -> list[str]:
+    wrong = []
+    for side in SIDES:
+        for to in (side.gateway, side.two[1], side.outside):
+            if lab.sh(f"ping -n -c 1 -W 2 {to}", side.one[0], check=False).status:
+                wrong.append(f"{side.one[0]} can't ping {to}")
+    return wrong
+
+
+def by_name(host: Host, service: str, other: str, folder: Path) -> str:
+    """Ask a neighbour by its name, as a program in the service's own view of the system does."""
+    answer = folder / f"{service}-{other}"
+    program = "import sys, urllib.request as r; open(sys.argv[2], 'wb').write(r.urlopen(sys.argv[1], timeout=3).read())"
+    command = (sys.executable, "-I", "-c", program, f"http://{other}/", str(answer))
+    assert services.execute(host, service, command) == 0
+    return answer.read_text()
+
+
+def arrived(ears: Ears, sent: Iterable[Attack]) -> dict[str, str]:
+    return {what: f"{where} heard {source}" for what, (where, source) in ears.arriving(sent).items()}
+
+
+@pytest.mark.parametrize("lab", DROPPING, indirect=True)
+def test_every_path_under_every_forward_policy(lab: Lab, tmp_path: Path) -> None:
+    around(lab)
+    before, rules = lab.snapshot(), foreign_rules()
+    with world(lab, DOCKER, DUAL, MORE) as host, Ears(lab) as ears:
+        assert foreign_rules() == rules
+        for bridged in (0, 1):
+            sh("sysctl -qw " + BRIDGED.format(bridged))
+            assert unreached(lab) == []
+            assert unpinged(lab) == []
+            assert arrived(ears, attacks()) == {}
+            assert '"server": "ns2", "source": "175.18.0.2"' in by_name(host, "ns1", "ns2", tmp_path)
+            assert '"server": "six", "source": "fd00:30:3::2"' in by_name(host, "client", "six", tmp_path)
+        assert foreign_rules() == rules
+    assert without_store(lab.snapshot()) == without_store(before)
+    assert not [*host.store.networks(), *host.store.endpoints(), *host.store.services()]
+
+
+# ------------------------------------------------------------------ every guard matters
+
+
+@contextmanager
+def without(*words: str, instead: str = "") -> Iterator[None]:
+    """Take the rules with these comments out of our table, or write them differently, for the time of a `with`.
+
+    instead: the rule in their place, where a rule of that family stood.
+    """
+    whole = sh("nft list table inet nsbridge").out
+    chain, changed = "", set()
+    for row in sh("nft -a list table inet nsbridge").out.splitlines():
+        chain = found[1] if (found := re.match(r"\s*chain (\w+) ", row)) else chain
+        said = re.search(r'comment "(.*)" # handle (\d+)$', row)
+        if said and said[1] in words:
+            sh(f"nft delete rule inet nsbridge {chain} handle {said[2]}")
+            changed.add(said[1])
+    assert changed == set(words)
+    if instead:
+        sh(f"nft add rule inet nsbridge {instead}")
+    yield
+    file = Path("/run/table.nft")
+    file.write_text("delete table inet nsbridge\n" + whole)
+    sh(f"nft -f {file}; rm {file}")
+
+
+def test_each_guard_matters(lab: Lab) -> None:
+    around(lab)
+    with world(lab, DOCKER, DUAL, MORE), Ears(lab) as ears:
+        listed = sh("nft --stateless list table inet nsbridge").out
+        assert arrived(ears, attacks()) == {}
+        for rules in sorted({attack.rules for attack in attacks() if attack.rules}):
+            mine = [attack for attack in attacks() if attack.rules == rules]
+            with without(*rules):
+                assert {what: where for what, (where, _) in ears.arriving(mine).items()} == {
+                    attack.what: attack.heard for attack in mine
+                }, rules
+            assert sh("nft --stateless list table inet nsbridge").out == listed
+        assert arrived(ears, attacks()) == {}
+
+
+def test_each_translation_matters(lab: Lab) -> None:
+    """The rules that rewrite, one by one: without it the path doesn't work, or shows another source."""
+    with world(lab, DOCKER):
+        (side,) = SIDES[:1]
+        by = {path.what: path for path in paths(side)}
+
+        def seen(what: str) -> tuple[str, str]:
+            reply = request(lab, "udp", by[what], timeout_s=0.4)
+            return reply.server, reply.source
+
+        sh("sysctl -qw " + BRIDGED.format(0))
+        hijack = by["S6: another host's port of the same number"]
+        assert seen(hijack.what) == ("outside", HOST4)
+        with without(S6, instead="publish_in dnat ip to meta l4proto . th dport map @publish4"):
+            assert seen(hijack.what)[0] == "ns1"
+        with without(MASQUERADE):
+            assert not seen("the way out")[0]
+        with without(HAIRPIN):
+            assert not seen("neighbour's published port by the host's address")[0]
+        with without(LOOPBACK):
+            assert not seen("published, from the host by 127.0.0.1")[0]
+
+
+# ------------------------------------------------------------------ forwarding and sysctls of the host
+
+
+def between_strangers(lab: Lab) -> list[bool]:
+    return [bool(lab.udp(to, 53, "beyond", timeout_s=0.4)) for to in (OUTSIDE4, OUTSIDE6)]
+
+
+@pytest.mark.parametrize("on", ["", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"])
+def test_a_host_that_was_a_router_stays_one_and_no_other_becomes_one(lab: Lab, on: str) -> None:
+    around(lab)
+    if on:
+        sh(f"sysctl -qw {on}=1")
+    before = lab.snapshot()
+    with world(lab, DUAL):
+        assert between_strangers(lab) == ["ipv4" in on, "ipv6" in on]
+        sh("nft flush set inet nsbridge raised")
+        assert between_strangers(lab) == [True, True]
+    assert without_store(lab.snapshot()) == without_store(before)
+    assert between_strangers(lab) == ["ipv4" in on, "ipv6" in on]
+
+
+def test_settings_that_hang_on_forwarding_are_given_back(lab: Lab) -> None:
+    """Lowering ip_forward turns accept_redirects on (inet_forward_change), which a careful host had turned off."""
+    sh("sysctl -qw net.ipv4.conf.all.accept_redirects=0")
+    before = lab.snapshot()
+    with world(lab, DOCKER):
+        pass
+    assert without_store(lab.snapshot()) == without_store(before)
+
+
+def advertise_router() -> None:
+    """Send a router advertisement, good for half an hour (RFC 4861 §4.2). The kernel fills in the checksum."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        said = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+        sock.sendto(said, ("ff02::1", 0, 0, socket.if_nametoindex("eth0")))
+
+
+def test_the_uplinks_own_advertised_route_stays(lab: Lab) -> None:
+    """S12: a router takes no advertisements, and becoming one drops what it had from them."""
+    sh("ip -6 route del default; echo 1 > /proc/sys/net/ipv6/conf/up0/accept_ra")
+    link_local = "inet6 fe80::.* scope link(?! tentative)"
+    assert eventually(lambda: re.search(link_local, sh("ip address show dev eth0", lab.ns(OUTSIDE)).out))
+
+    def routed() -> bool:
+        inside(lab.ns(OUTSIDE), advertise_router)
+        return bool(eventually(lambda: "default via fe80" in sh("ip -6 route show proto ra").out, timeout_s=0.5))
+
+    assert eventually(routed)
+    before = lab.snapshot()
+    with world(lab, DUAL):
+        assert "default via fe80" in sh("ip -6 route show proto ra").out
+        assert lab.get(f"http://[{OUTSIDE6}]:80/", "six").source == HOST6
+        sh("ip -6 route flush proto ra")
+        assert eventually(routed)
+    assert without_store(lab.snapshot()) == without_store(before)
