@@ -19,16 +19,22 @@ CLONE_NEWNET = 0x40000000
 SKELETON = """
 table ip {table} {{
   map ports {{ type inet_service : ipv4_addr . inet_service; }}
-  chain pre {{ type nat hook prerouting priority -100; fib daddr type local dnat ip addr . port to tcp dport map @ports; }}
-  chain out {{ type nat hook output priority -100; fib daddr type local dnat ip addr . port to tcp dport map @ports; }}
+  chain pre {{ type nat hook prerouting priority -100
+    fib daddr type local dnat ip addr . port to tcp dport map @ports
+  }}
+  chain out {{ type nat hook output priority -100
+    fib daddr type local dnat ip addr . port to tcp dport map @ports
+  }}
   chain post {{ type nat hook postrouting priority 100
     ip saddr {subnet} oifname != "{bridge}" masquerade
-    oifname "{bridge}" ip saddr {{ 127.0.0.0/8, {subnet} }} ct status dnat masquerade; }}
+    oifname "{bridge}" ip saddr {{ 127.0.0.0/8, {subnet} }} ct status dnat masquerade
+  }}
   chain forwarding {{ type filter hook forward priority 0
     oifname "{bridge}" ct state vmap {{ established : accept, related : accept, invalid : drop }}
     iifname "{bridge}" accept
     oifname "{bridge}" ct status dnat accept
-    oifname "{bridge}" drop; }}
+    oifname "{bridge}" drop
+  }}
 }}
 """
 """The same idea as nsbridge's table, shorter: what `ip` and `nft` would be given by hand."""

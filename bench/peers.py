@@ -182,7 +182,7 @@ class Shell(Peer):
         """Bridge, the way out, answers."""
         bridge(self.second, "sbr")
         run("iptables", *f"-t nat -A POSTROUTING -s 172.{self.second}.0.0/16 ! -o sbr -j MASQUERADE".split())
-        run("iptables", *"-A FORWARD -o sbr -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT".split())
+        run("sh", "-c", "iptables -A FORWARD -o sbr -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
 
     def rules(self, verb: str, number: int) -> str:
         """The four rules of one endpoint."""

@@ -103,7 +103,7 @@ def loads(text: str) -> Row:
 def number(value: float | None) -> str:
     """Three digits, without a zoo of zeros."""
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
