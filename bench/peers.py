@@ -26,6 +26,7 @@ from nsbridge.wiring import open_host
 STATE = "/run/bench"
 CNI_PATH = os.environ.get("CNI_PATH", "/usr/lib/cni")
 FIRST_PORT = 20000
+SRC = Path(__file__).parents[1] / "src"
 
 
 def run(*argv: str, text: str = "", env: dict[str, str] | None = None) -> str:
@@ -115,14 +116,15 @@ class Command(Peer):
         subnet = f"172.{self.second}.0.0/16"
         networks.create(open_host(), Network("shell", (Subnet(ip_network(subnet)),), bridge="nsbc"))
         self.argv = command()
+        self.network = "shell"
 
     def attach(self, number: int) -> None:
         """``nsbridge connect``."""
-        run(*self.argv, "connect", "-p", f"{self.port(number)}:80", "--name", f"e{number}", "shell", path(number))
+        run(*self.argv, "connect", "-p", f"{self.port(number)}:80", "--name", f"e{number}", self.network, path(number))
 
     def detach(self, number: int) -> None:
         """``nsbridge disconnect``."""
-        run(*self.argv, "disconnect", "shell", f"e{number}")
+        run(*self.argv, "disconnect", self.network, f"e{number}")
 
 
 def command() -> tuple[str, ...]:
@@ -133,6 +135,29 @@ def command() -> tuple[str, ...]:
         return ()
     script = Path(sys.executable).parent / "nsbridge"
     return (str(script),) if script.exists() else (sys.executable, "-m", "nsbridge")
+
+
+class Launched(Command):
+    """The same started as `python -IS`, as launchers of one-shot executables are: no site, nothing of the user's."""
+
+    name, about, second = "nsbridge, -IS", "the same command started as `python -IS`", 24
+
+    def setup(self) -> None:
+        """Use a network of its own."""
+        subnet = f"172.{self.second}.0.0/16"
+        networks.create(open_host(), Network("launch", (Subnet(ip_network(subnet)),), bridge="nsbl"))
+        self.argv = launcher()
+        self.network = "launch"
+
+
+def launcher() -> tuple[str, ...]:
+    """Write what starts `nsbridge` without site, and return how it is called."""
+    os.makedirs(STATE, exist_ok=True)
+    where = f"{STATE}/nsbridge"
+    packages = [str(SRC), *[each for each in sys.path if each.endswith("site-packages")]]
+    body = f"import sys\nsys.path += {packages!r}\nfrom nsbridge.frontends.cli.main import script\nscript()\n"
+    Path(where).write_text(body)
+    return (sys.executable, "-IS", where)
 
 
 class RawPy(Peer):
@@ -362,7 +387,7 @@ class Cni(Peer):
         self.call("DEL", number)
 
 
-ALL: tuple[type[Peer], ...] = (Nsbridge, Command, RawPy, Batch, Shell, Netavark, NewNetavark, Cni)
+ALL: tuple[type[Peer], ...] = (Nsbridge, Command, Launched, RawPy, Batch, Shell, Netavark, NewNetavark, Cni)
 
 
 def installed(peers: tuple[type[Peer], ...] = ALL) -> tuple[list[type[Peer]], list[str]]:

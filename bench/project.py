@@ -18,8 +18,6 @@ from nsbridge.engine import topology
 if TYPE_CHECKING:
     from bench.row import Options
 
-SRC = Path(__file__).parents[1] / "src"
-
 
 def _file(count: int) -> str:
     os.makedirs(peers.STATE, exist_ok=True)
@@ -83,7 +81,7 @@ def start(options: Options) -> Row:
     """What a one-shot command costs before it does anything, and how much memory it takes."""
     row = Row("start", "Start of one-shot commands")
     peers.run("ip", "netns", "add", "n1")
-    launcher = _launcher()
+    launcher = peers.launcher() if peers.command() else ()
     bare = (sys.executable, "-IS", "-c", "pass")
     ways = {"python -IS -c pass": bare, "python -c pass": (sys.executable, "-c", "pass")}
     if launcher:
@@ -106,18 +104,6 @@ def start(options: Options) -> Row:
             row.target("a hot verb over bare python -IS", ms(values) - floor * 1e3, "<=", 8, "ms")
     row.tables.append(table)
     return row
-
-
-def _launcher() -> tuple[str, ...]:
-    """Start `nsbridge` without site: what an installed launcher does."""
-    if not peers.command():
-        return ()
-    os.makedirs(peers.STATE, exist_ok=True)
-    where = f"{peers.STATE}/nsbridge"
-    packages = [str(SRC), *[each for each in sys.path if each.endswith("site-packages")]]
-    body = f"import sys\nsys.path += {packages!r}\nfrom nsbridge.frontends.cli.main import script\nscript()\n"
-    Path(where).write_text(body)
-    return (sys.executable, "-IS", where)
 
 
 def _quiet(argv: tuple[str, ...]) -> float:

@@ -40,7 +40,8 @@ def arguments(verb: Verb, words: Sequence[str]) -> Arguments | None:
             return None
         options |= dict.fromkeys(one.flags, one)
         values[one.dest] = _default(one)
-    given = _options_taken(list(words), options, values)
+    several = bool(places) and "nargs" in places[-1].options
+    given = _options_taken(list(words), options, values, together=several)
     if given is None or not _placed(places, given, values):
         return None
     return Arguments(values)
@@ -53,15 +54,24 @@ def _default(one: Argument) -> Any:
     return False if one.options.get("action") == "store_true" else default
 
 
-def _options_taken(words: list[str], options: dict[str, Argument], values: dict[str, Any]) -> list[str] | None:
-    """Take the options out of the words and into the values; return the other words, None in doubt."""
-    rest = []
+def _options_taken(
+    words: list[str], options: dict[str, Argument], values: dict[str, Any], *, together: bool
+) -> list[str] | None:
+    """Take the options out of the words and into the values; return the other words, None in doubt.
+
+    together: the other words stand side by side, or argparse would end the last place's list at the option.
+    """
+    rest: list[str] = []
+    parted = False
     words.reverse()
     while words:
         word = words.pop()
         if not word.startswith("-"):
+            if parted and together:
+                return None
             rest.append(word)
             continue
+        parted = bool(rest)
         one = options.get(word)
         if one is None:
             return None
@@ -74,8 +84,6 @@ def _options_taken(words: list[str], options: dict[str, Argument], values: dict[
             values[one.dest].append(words.pop())
         else:
             values[one.dest] = words.pop()
-        if rest and words:  # options among arguments: argparse has its own mind about them
-            return None
     return rest
 
 
