@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.netns
 ROOT = Path(__file__).parents[2]
 ECHO = str(Path(__file__).parent / "echo.py")
-SETTLED_S = 4.0
-"""Seconds for a first packet: the kernel notices a new pair's carrier a little late, and lost ARP is sent again."""
 
 DROPPING = pytest.mark.parametrize("lab", ["nft"], indirect=True)
 
@@ -209,7 +207,7 @@ def test_a_namespace_of_somebody_else(lab: Lab) -> None:
         for given, name in (("theirs", "theirs"), (path, "theirs"), (Path(path), "theirs"), (pid, f"pid-{pid}")):
             with net.attach(given, ports=["8080:80"]) as box:
                 assert box.name == name
-                assert lab.get(f"http://{HOST4}:8080/", OUTSIDE, timeout_s=SETTLED_S).server == "theirs"
+                assert lab.get(f"http://{HOST4}:8080/", OUTSIDE).server == "theirs"
                 shown = box.run(["ip", "-br", "-4", "address", "show", "eth0"], capture_output=True).stdout
                 assert shown.split()[2] == f"{box.address}/24"
                 with pytest.raises(nsbridge.InvalidIntent, match="isn't ours"):
@@ -233,8 +231,8 @@ def test_two_networks(lab: Lab) -> None:
         assert not lab.get("http://10.89.0.9/", "app", timeout_s=0.3)
         with app.connect(back) as there:
             assert (there.ifname, there.network) == ("eth1", "back")
-            assert lab.get("http://10.89.0.9/", "app", timeout_s=SETTLED_S).source == str(there.address)
-            assert lab.get("http://[fd89::9]/", "app", timeout_s=SETTLED_S).source == str(there.addresses[1])
+            assert lab.get("http://10.89.0.9/", "app").source == str(there.address)
+            assert lab.get("http://[fd89::9]/", "app").source == str(there.addresses[1])
             assert "10.89.0.9" in app.run(["getent", "ahosts", "sql"], capture_output=True).stdout
         assert not lab.get("http://10.89.0.9/", "app", timeout_s=0.3)
         app.connect("back")  # goes with the endpoint
