@@ -289,15 +289,14 @@ def disconnect_all(host: Host, network: str, chosen: Iterable[str]) -> tuple[End
 
     Their links go by their group, so the kernel waits for RCU once and not 20 ms for each.
     """
-    with host.store.lock():
+    with networks.Use(host, (network,)), host.lock():
         there = tuple([find_one(host, name, network) for name in dict.fromkeys(chosen)])
         with host.operation(f"disconnect {len(there)} endpoints from {network}", "on") as op:
             parts = [detach_entries(host, endpoint) for endpoint in there]
             steps = removing([thing for things, _ in parts for thing in things])
             op.finish([*map(Began, steps), *(entry for _, entries in parts for entry in entries)])
-        for endpoint in there:
-            names.refresh(host, endpoint.netns, network, here=False)
-    networks.remove_if_idle(host, network)
+            for endpoint in there:
+                names.refresh(host, op, endpoint.netns, network, here=False)
     return there
 
 
@@ -337,7 +336,7 @@ def _publish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: s
     network = find_one(host, name, network).network
     with host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
-        with host.operation(f"publish {' '.join(map(str, ports))} of {name}") as op:
+        with host.operation(f"publish {_few(ports)} of {name}") as op:
             fixed = publish_things(host, op, host.store.network(network), endpoint, ports)
             endpoint = endpoint.replace(ports=(*endpoint.ports, *fixed))
             op.replace(host.store.endpoint_path(network, name), _record(endpoint))
@@ -352,22 +351,32 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
     network = find_one(host, name, network).network
     with host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
-        gone = [port for port in endpoint.ports if any(_means(asked, port) for asked in ports)]
-        for asked in ports:
-            if not any(_means(asked, port) for port in endpoint.ports):
-                have = ", ".join(map(str, endpoint.ports)) or "none"
-                said = str(asked) if asked.host_port else f"{asked.target}/{asked.proto}"
-                raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
-        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in gone))
-        things = ports_things(host.store.network(network), endpoint.replace(ports=tuple(gone)))
-        with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:
+        asked = {_called(port): port for port in ports}
+        gone = tuple(port for port in endpoint.ports if _called(port) in asked or _by_target(port) in asked)
+        unknown = asked.keys() - {key(port) for port in gone for key in (_called, _by_target)}
+        if unknown:
+            one = asked[next(iter(unknown))]
+            have = ", ".join(map(str, endpoint.ports)) or "none"
+            said = str(one) if one.host_port else f"{one.target}/{one.proto}"
+            raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
+        going = frozenset(gone)
+        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in going))
+        things = ports_things(host.store.network(network), endpoint.replace(ports=gone))
+        with host.operation(f"unpublish {_few(gone)} of {name}", "on") as op:
             path = host.store.endpoint_path(network, name)
             op.finish([*map(Began, removing(things)), Put(path, _record(kept))])
         return kept
 
 
-def _means(asked: PublishedPort, port: PublishedPort) -> bool:
-    """Tell whether `asked` names the published `port`."""
-    if (asked.proto, asked.target) != (port.proto, port.target):
-        return False
-    return asked.host_port == 0 or (asked.host_port, asked.host_ip) == (port.host_port, port.host_ip)
+def _called(port: PublishedPort) -> tuple[object, ...]:
+    """A port as it is called: with its place on the host, or by its target alone."""
+    return (port.proto, port.target, port.host_port, port.host_ip) if port.host_port else _by_target(port)
+
+
+def _by_target(port: PublishedPort) -> tuple[object, ...]:
+    return port.proto, port.target
+
+
+def _few(ports: tuple[PublishedPort, ...]) -> str:
+    """Name some ports: there may be tens of thousands."""
+    return " ".join(map(str, ports[:3])) + (f" and {len(ports) - 3} more" if len(ports) > 3 else "")
