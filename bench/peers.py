@@ -321,16 +321,19 @@ class Netavark(Peer):
         self.call("teardown", number)
 
 
+PEERS = os.environ.get("NSBRIDGE_PEERS") or str(SRC.parent / "peers")
+
+
 def newer(program: str) -> str:
-    """Return where a newer peer lies: in the folder that NSBRIDGE_PEERS names."""
-    return f"{os.environ.get('NSBRIDGE_PEERS', '/nonexistent')}/run/{program}"
+    """Return where a newer peer lies: in the folder that NSBRIDGE_PEERS names, or in peers/ here."""
+    return f"{PEERS}/run/{program}"
 
 
 class NewNetavark(Netavark):
     """A current netavark: its nftables driver."""
 
     name, about, second = "netavark 1.14", "setup and teardown, JSON on stdin, nftables", 22
-    needs = "a folder of newer programs, named by NSBRIDGE_PEERS (see bench/README.md)"
+    needs = "bench/newer-peers.sh DIR, then NSBRIDGE_PEERS=DIR (apt install mmdebstrap)"
     program = newer("netavark")
     driver = "nftables"
 
