@@ -168,13 +168,17 @@ def _publish(name: str, hook: str) -> Chain:
         one: tuple[Field, ...] = (daddr, "l4proto", "th dport")
         this = Match("nfproto", f"ipv{digit}")
         face = rule(
-            this, Dnat(family, ("iifname", "l4proto", "th dport"), f"face{digit}"), why="ports published on one interface"
+            this,
+            Dnat(family, ("iifname", "l4proto", "th dport"), f"face{digit}"),
+            why="ports published on one interface",
         )
         own = rule(Dnat(family, one, f"own{digit}"), why="ports published on one interface, by its addresses")
         rules += [
             rule(Dnat(family, one, f"bound{digit}"), why=f"ports published on one IPv{digit} address"),
             own if hook == "output" else face,
-            rule(this, Dnat(family, ("l4proto", "th dport"), f"publish{digit}"), why="ports published on every address"),
+            rule(
+                this, Dnat(family, ("l4proto", "th dport"), f"publish{digit}"), why="ports published on every address"
+            ),
             rule(
                 this,
                 Dnat(family, ("l4proto", "th dport", "turn"), f"turns{digit}"),

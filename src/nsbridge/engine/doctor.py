@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.desired.network import FORWARDING
-from nsbridge.engine import gc, networks
+from nsbridge.engine import gc, networks, ports
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -149,12 +149,12 @@ def _listeners(host: Host, facts: HostFacts) -> Iterator[Finding]:
     """Processes of the host behind a published port: nobody reaches them any more."""
     for endpoint in host.store.endpoints():
         for port in endpoint.ports:
-            if host.kernel.port_listener(port.proto, port.host_ip, port.host_port):
+            if ports.listener(host, port):
                 yield Finding(
                     "warning",
                     f"a process of this host listens on {port.host_text}/{port.proto}, published for {endpoint.name!r}",
                     "connections go to the endpoint, not to that process",
-                    f"stop it, or `nsbridge unpublish {endpoint.name} {port.host_port}:{port.target}/{port.proto}`",
+                    f"stop it, or `nsbridge unpublish {endpoint.name} {port.target}/{port.proto}`",
                 )
 
 

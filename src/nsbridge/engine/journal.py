@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from nsbridge.kernel.interface import Kernel
+    from nsbridge.model.endpoint import Proto
     from nsbridge.state.things import Address_, Thing
     from nsbridge.store.store import Store
 
@@ -100,8 +101,17 @@ class Dropped(Value):
     network: str
 
 
+class Turned(Value):
+    """An endpoint that may take its turns on a shared port; undone or finished, it doesn't any more."""
+
+    proto: Proto
+    port: int
+    network: str
+    endpoint: str
+
+
 if TYPE_CHECKING:
-    Entry: TypeAlias = Began | Wrote | Put | Leased | Shown | Hidden | Started | Dropped
+    Entry: TypeAlias = Began | Wrote | Put | Leased | Shown | Hidden | Started | Dropped | Turned
 
 
 class Operation:
@@ -178,6 +188,10 @@ class Operation:
         self._append(Wrote(path, files.read(f"{self.store.root}/{path}")))
         files.replace(f"{self.store.root}/{path}", text)
 
+    def turning(self, proto: Proto, port: int, network: str, endpoint: str) -> None:
+        """Note an endpoint that is about to join a shared port."""
+        self._append(Turned(proto, port, network, endpoint))
+
     def show(self, network: str, text: str) -> None:
         """Add lines to the /etc/hosts files of a network."""
         self._append(Shown(network, text))
@@ -224,6 +238,8 @@ def walk_back(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
             leases.release(store.root, entry.network, entry.address, entry.name)
         elif isinstance(entry, Shown):
             hosts.withdraw(store.root, entry.network, entry.text)
+        elif isinstance(entry, Turned):
+            _leave(kernel, store, entry)
         elif isinstance(entry, Started):
             _stop(store, entry.service)
 
@@ -243,6 +259,14 @@ def go_on(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
             _stop(store, entry.service)
         elif isinstance(entry, Dropped):
             store.drop_network(entry.network)
+        elif isinstance(entry, Turned):
+            _leave(kernel, store, entry)
+
+
+def _leave(kernel: Kernel, store: Store, entry: Turned) -> None:
+    from nsbridge.engine import shared
+
+    shared.leave(kernel, store, entry.proto, entry.port, entry.network, entry.endpoint)
 
 
 def _stop(store: Store, name: str) -> None:

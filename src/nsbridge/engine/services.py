@@ -6,7 +6,7 @@ import os
 import time
 
 from nsbridge import codec
-from nsbridge.engine import endpoints, names, networks
+from nsbridge.engine import endpoints, names, networks, ports
 from nsbridge.engine.endpoints import Wish
 from nsbridge.engine.journal import Began, Operation, Put, Started
 from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
@@ -114,6 +114,7 @@ def attach_all(host: Host, op: Operation, service: Service) -> tuple[Endpoint, .
 
 def build(host: Host, op: Operation, service: Service) -> None:
     """Make a service's namespace and endpoints as part of an operation. The command comes later."""
+    ports.check_possible(host, service.ports)
     for attachment in service.attachments:
         networks.ensure(host, attachment.network)
     with host.store.lock(shared=True), host.store.name_lock(f"/{service.name}"):

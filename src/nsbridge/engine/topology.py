@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
-from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.network import network_things
+from nsbridge.desired.ports import bound_by_default, ports_things
 from nsbridge.engine import endpoints, networks, services
 from nsbridge.engine.journal import Began, Started
 from nsbridge.errors import InUse, NotFound
@@ -136,16 +137,20 @@ def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
     return tuple(found)
 
 
+def _chosen(asked: PublishedPort, port: PublishedPort) -> bool:
+    """Tell whether a port could be what was chosen for one that left the host port open."""
+    if asked.choices > 1:
+        within = asked.host_port <= port.host_port < asked.host_port + asked.choices
+        return within and port.replace(host_port=asked.host_port, choices=asked.choices) == asked
+    return not asked.host_port and port.replace(host_port=0) == asked
+
+
 def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list[PublishedPort], list[PublishedPort]]:
     """Return which ports are to be published and which taken away; an ephemeral one is content with any."""
     left, missing = list(have), []
     for port in service.ports:
         match = next(
-            (
-                one
-                for one in left
-                if one == port or (not port.host_port and one.replace(host_port=0, host_ip=port.host_ip) == port)
-            ),
+            (one for one in left if one == port or _chosen(port, one)),
             None,
         )
         if match is None:
@@ -153,6 +158,12 @@ def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list
         else:
             left.remove(match)
     return missing, left
+
+
+def _as_published(host: Host, service: Service) -> Service:
+    """Return the service with its ports where its network has them published by default."""
+    network = host.store.network(service.attachments[0].network)
+    return service.replace(ports=tuple([bound_by_default(network, port) for port in service.ports]))
 
 
 def _service_change(host: Host, service: Service, known: dict[str, Network], redone: set[str]) -> Change | None:
@@ -174,7 +185,7 @@ def _service_change(host: Host, service: Service, known: dict[str, Network], red
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[0].network, service.name)
-        missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+        missing, extra = _wanted_ports(_as_published(host, service), endpoint.ports if endpoint else ())
         if missing or extra:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
@@ -330,7 +341,7 @@ def _do_ports(host: Host, service: Service) -> None:
         return
     network = service.attachments[0].network
     endpoint = host.store.endpoint(network, service.name)
-    missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+    missing, extra = _wanted_ports(_as_published(host, service), endpoint.ports if endpoint else ())
     if extra:
         endpoints.unpublish(host, service.name, tuple(extra), network)
     if missing:

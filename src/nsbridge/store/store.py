@@ -2,6 +2,8 @@
 
     boot                       the boot they belong to
     lock                       shared by attach and detach, exclusive for what changes networks
+    ports.lock                 one byte of it for each port: serialises who publishes that one
+    shared/PROTO-PORT.json     who answers on a port that several endpoints share
     names.lock                 one byte of it for each name: serialises what is done to one endpoint
     host.json                  what all networks share: the settings we raised and what they were
     networks/NAME.json         a network as it was asked for, its subnets chosen
@@ -21,11 +23,13 @@ import os
 
 from nsbridge import codec
 from nsbridge.errors import NotFound
+from nsbridge.model.endpoint import PROTOS
 from nsbridge.store import files
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from nsbridge.model.endpoint import Endpoint
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """Names this boot; changes with every start of the kernel. random(4)."""
 
-GONE_AT_BOOT = ("journal", "endpoints", "services", "leases", "hosts", "exits")
+GONE_AT_BOOT = ("journal", "endpoints", "services", "leases", "hosts", "exits", "shared")
 """Folders whose contents describe processes and kernel things, which a reboot has taken away."""
 
 
@@ -87,6 +91,13 @@ class Store:
     def lock(self, *, shared: bool = False) -> files.Lock:
         """Shared for what touches one endpoint, exclusive for what changes networks or the host."""
         return files.Lock(f"{self.root}/lock", shared=shared)
+
+    def port_lock(self, spans: Iterable[tuple[str, int, int]]) -> files.SpanLock:
+        """Serialises who publishes the same host ports. spans: (protocol, first, last)."""
+        return files.SpanLock(
+            f"{self.root}/ports.lock",
+            [((PROTOS.index(proto) << 16) + first, (PROTOS.index(proto) << 16) + last) for proto, first, last in spans],
+        )
 
     def name_lock(self, name: str) -> files.NameLock:
         """Serialises what is done to one endpoint or service."""
