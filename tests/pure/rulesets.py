@@ -166,7 +166,7 @@ def tables(draw: st.DrawFn) -> object:
             "out",
             (
                 Rule((*draw(st.lists(MATCHES, max_size=2)), Masquerade())),
-                Rule((*draw(st.lists(MATCHES, max_size=2)), Snat("ip", ("ip saddr",), "source4"))),
+                Rule((Counter(), Snat("ip", ("ip saddr",), "source4"))),
             ),
             "nat",
             "postrouting",

@@ -66,6 +66,28 @@ def listener(host: Host, port: PublishedPort) -> int:
     return next((one for one in found if one), 0)
 
 
+def differing(
+    network: Network, wanted: Iterable[PublishedPort], have: Iterable[PublishedPort]
+) -> tuple[list[PublishedPort], list[PublishedPort]]:
+    """Return which ports are to be published and which taken away; one that was to be chosen is content with any."""
+    left, missing = list(have), []
+    for port in [bound_by_default(network, one) for one in wanted]:
+        match = next((one for one in left if one == port or _chosen(port, one)), None)
+        if match is None:
+            missing.append(port)
+        else:
+            left.remove(match)
+    return missing, left
+
+
+def _chosen(asked: PublishedPort, port: PublishedPort) -> bool:
+    """Tell whether a port could be what was chosen for one that left the host port open."""
+    if asked.choices > 1:
+        within = asked.host_port <= port.host_port < asked.host_port + asked.choices
+        return within and port.replace(host_port=asked.host_port, choices=asked.choices) == asked
+    return not asked.host_port and port.replace(host_port=0) == asked
+
+
 def publish_things(
     host: Host, op: Operation, network: Network, endpoint: Endpoint, ports: Iterable[PublishedPort]
 ) -> tuple[PublishedPort, ...]:

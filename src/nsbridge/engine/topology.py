@@ -6,8 +6,8 @@ from ipaddress import ip_interface
 
 from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.network import network_things
-from nsbridge.desired.ports import bound_by_default, ports_things
-from nsbridge.engine import endpoints, networks, services
+from nsbridge.desired.ports import ports_things
+from nsbridge.engine import endpoints, networks, ports, services
 from nsbridge.engine.journal import Began, Started
 from nsbridge.errors import InUse, NotFound
 from nsbridge.model.endpoint import Endpoint
@@ -137,33 +137,11 @@ def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
     return tuple(found)
 
 
-def _chosen(asked: PublishedPort, port: PublishedPort) -> bool:
-    """Tell whether a port could be what was chosen for one that left the host port open."""
-    if asked.choices > 1:
-        within = asked.host_port <= port.host_port < asked.host_port + asked.choices
-        return within and port.replace(host_port=asked.host_port, choices=asked.choices) == asked
-    return not asked.host_port and port.replace(host_port=0) == asked
-
-
-def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list[PublishedPort], list[PublishedPort]]:
-    """Return which ports are to be published and which taken away; an ephemeral one is content with any."""
-    left, missing = list(have), []
-    for port in service.ports:
-        match = next(
-            (one for one in left if one == port or _chosen(port, one)),
-            None,
-        )
-        if match is None:
-            missing.append(port)
-        else:
-            left.remove(match)
-    return missing, left
-
-
-def _as_published(host: Host, service: Service) -> Service:
-    """Return the service with its ports where its network has them published by default."""
+def _differing(
+    host: Host, service: Service, endpoint: Endpoint | None
+) -> tuple[list[PublishedPort], list[PublishedPort]]:
     network = host.store.network(service.attachments[0].network)
-    return service.replace(ports=tuple([bound_by_default(network, port) for port in service.ports]))
+    return ports.differing(network, service.ports, endpoint.ports if endpoint else ())
 
 
 def _service_change(host: Host, service: Service, known: dict[str, Network], redone: set[str]) -> Change | None:
@@ -185,7 +163,7 @@ def _service_change(host: Host, service: Service, known: dict[str, Network], red
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[0].network, service.name)
-        missing, extra = _wanted_ports(_as_published(host, service), endpoint.ports if endpoint else ())
+        missing, extra = _differing(host, service, endpoint)
         if missing or extra:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
@@ -341,7 +319,7 @@ def _do_ports(host: Host, service: Service) -> None:
         return
     network = service.attachments[0].network
     endpoint = host.store.endpoint(network, service.name)
-    missing, extra = _wanted_ports(_as_published(host, service), endpoint.ports if endpoint else ())
+    missing, extra = _differing(host, service, endpoint)
     if extra:
         endpoints.unpublish(host, service.name, tuple(extra), network)
     if missing:
