@@ -1,7 +1,8 @@
 """Which ports and addresses of the host the sockets of its processes could have, asked by trying or by listing.
 
 A few ports are tried by binding them. For a range that would be two system calls a port, so listeners are listed
-from /proc/net instead, where a line costs less than a socket: proc_net_tcp.rst in the kernel's documentation.
+from /proc/net, where a line costs less than a socket (proc_net_tcp.rst in the kernel's documentation), and only what
+is listed is tried.
 """
 
 from __future__ import annotations
@@ -80,30 +81,15 @@ def busy_port(proto: str, address: Address_ | None, first: int, last: int) -> in
     texts = ["0.0.0.0", "::"] if address is None else [str(address)]
     if last - first < FEW or proto not in _LISTENS:
         return next((port for port in range(first, last + 1) if any(held(proto, one, port) for one in texts)), 0)
-    found = [port for text in texts for port in _listeners(proto, text) if first <= port <= last]
-    return min(found, default=0)
+    heard = sorted(port for port in _listeners(proto) if first <= port <= last)
+    return next((port for port in heard if any(held(proto, one, port) for one in texts)), 0)
 
 
-def _listeners(proto: str, address: str) -> set[int]:
-    """Ports on which somebody listens where a socket on that address would be in the way."""
-    v6 = ":" in address
-    packed = _socket.inet_pton(_socket.AF_INET6 if v6 else _socket.AF_INET, address)
-    mine, anywhere = _as_listed(packed), _as_listed(bytes(len(packed)))
-    found = set()
-    for line in _lines(f"/proc/thread-self/net/{proto}{'6' if v6 else ''}"):
-        _, local, _, state, *_ = line.split(None, 4)
-        where, _, port = local.partition(":")
-        if state == _LISTENS[proto] and (mine == anywhere or where in (mine, anywhere)):
-            found.add(int(port, 16))
-    return found
-
-
-def _as_listed(packed: bytes) -> str:
-    """An address as /proc/net/tcp writes it: words of four bytes in the machine's order."""
-    from sys import byteorder
-
-    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
-    return "".join(f"{int.from_bytes(word, byteorder):08X}" for word in words)
+def _listeners(proto: str) -> set[int]:
+    """Ports on which somebody listens, on any address: a socket on [::] may take IPv4 too, and nothing shows it."""
+    lines = [line for name in (proto, f"{proto}6") for line in _lines(f"/proc/thread-self/net/{name}")]
+    rows = [line.split(None, 4) for line in lines]
+    return {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in rows if state == _LISTENS[proto]}
 
 
 def _lines(path: str) -> list[str]:
