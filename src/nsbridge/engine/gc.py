@@ -8,7 +8,7 @@ from nsbridge.errors import NsbridgeError
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.plan.diff import removing
 from nsbridge.state.kernel_state import KernelState
-from nsbridge.state.things import HOST, Link
+from nsbridge.state.things import HOST, ForeignAccept, Link
 from nsbridge.store import files
 
 TYPE_CHECKING = False
@@ -30,13 +30,13 @@ def remembered(host: Host) -> KernelState:
 
 
 def strays(host: Host) -> tuple[Thing, ...]:
-    """Return links, tables and elements of ours that nothing we remember accounts for."""
+    """Return links, tables, elements and rules of ours in others' chains that nothing we remember accounts for."""
     wanted = remembered(host)
     found = host.kernel.observe(())
     return tuple(
         thing
         for thing in found
-        if isinstance(thing, Link | Table | Element)
+        if isinstance(thing, Link | Table | Element | ForeignAccept)
         and getattr(thing, "netns", HOST) == HOST
         and wanted.find(thing.identity) is None
     )
@@ -71,21 +71,23 @@ def collect(host: Host, *, dry_run: bool = False) -> tuple[str, ...]:
         if not dry_run:
             endpoints.disconnect(host, endpoint.network, endpoint.name)
     # Under the exclusive lock nobody is half way through making something that isn't remembered yet.
-    with host.store.lock():
+    with host.lock():
         for thing in strays(host):
             said.append(_told(thing))
             if not dry_run:
                 for step in removing((thing,)):
                     host.kernel.do(step)
-        for network, address in _stale_leases(host):
-            said.append(f"lease of {address} on network {network}: no endpoint holds it")
+        for on, address in _stale_leases(host):
+            said.append(f"lease of {address} on network {on}: no endpoint holds it")
             if not dry_run:
-                files.remove(f"{host.store.root}/leases/{network}/{address}")
-    for network_record in host.store.networks():
-        if network_record.ephemeral and not host.store.endpoints(network_record.name):
-            said.append(f"network {network_record.name}: nothing is on it")
-            if not dry_run:
-                networks.remove_if_idle(host, network_record.name)
+                files.remove(f"{host.store.root}/leases/{on}/{address}")
+        if not dry_run:
+            files.sweep(host.store.root)
+        for network in host.store.networks():
+            if network.ephemeral and not host.store.endpoints(network.name):
+                said.append(f"network {network.name}: nothing is on it")
+                if not dry_run:
+                    networks.remove_idle(host, network.name)
     return tuple(said)
 
 
@@ -96,4 +98,6 @@ def _told(thing: Thing) -> str:
         return f"table {thing.family} {thing.name}: there is no network"
     if isinstance(thing, Element):
         return f"element {' . '.join(map(str, thing.key))} of set {thing.set}: belongs to no network or port"
+    if isinstance(thing, ForeignAccept):
+        return f"rule in the chain {thing.chain or 'FORWARD'} ({thing.where}): there is no network"
     raise NsbridgeError(f"not a stray: {thing!r}")

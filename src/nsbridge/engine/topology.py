@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
+from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.network import network_things
 from nsbridge.desired.ports import ports_things
 from nsbridge.engine import endpoints, networks, ports, services
-from nsbridge.engine.journal import Began, Started
+from nsbridge.engine.entries import Began, Started
 from nsbridge.errors import InUse, NotFound
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Literal, TypeAlias
 
+    from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
-    from nsbridge.engine.journal import Entry
     from nsbridge.engine.services import Status
     from nsbridge.model.endpoint import PublishedPort
-    from nsbridge.model.network import Network
+    from nsbridge.model.network import Network, Subnet
     from nsbridge.model.service import Service, Topology
     from nsbridge.plan.step import Step
-    from nsbridge.state.things import Thing
+    from nsbridge.state.things import Address_, Thing
     from nsbridge.store.store import ServiceRecord
 
     What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "remove"]
@@ -92,8 +93,11 @@ def _network_change(host: Host, wanted: Network) -> Change | None:
     return Change("network", wanted.name, "mend", "the kernel doesn't hold all of it", steps) if steps else None
 
 
-def _foreseen(host: Host, service: Service, known: dict[str, Network]) -> tuple[Thing, ...]:
-    """Return what a service that doesn't exist yet will hold, with the addresses it would get now."""
+def _foreseen(host: Host, service: Service, known: dict[str, Network], promised: set[Address_]) -> tuple[Thing, ...]:
+    """Return what a service that doesn't exist yet will hold, with the addresses it would get now.
+
+    promised: addresses that services before it would get; its own come to them.
+    """
     found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
     for place, attachment in enumerate(service.attachments):
         network = known.get(attachment.network)
@@ -102,7 +106,8 @@ def _foreseen(host: Host, service: Service, known: dict[str, Network]) -> tuple[
         asked = {4: attachment.ipv4, 6: attachment.ipv6}
         addresses = []
         for subnet in network.subnets:
-            address = asked[subnet.network.version] or _next(host, network, subnet.network.version)
+            address = asked[subnet.network.version] or _next(host, network, subnet, promised)
+            promised.add(address)
             addresses.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
         first = str(addresses[0].ip) if addresses else ""
         endpoint = Endpoint(
@@ -121,11 +126,9 @@ def _foreseen(host: Host, service: Service, known: dict[str, Network]) -> tuple[
     return tuple(found)
 
 
-def _next(host: Host, network: Network, version: int) -> str:
-    subnet = network.subnet(version)
-    assert subnet is not None
-    found = leases.peek(host.store.root, network, subnet, 1)
-    return str(found[0] if found else subnet.network.network_address)
+def _next(host: Host, network: Network, subnet: Subnet, promised: set[Address_]) -> Address_:
+    found = leases.peek(host.store.root, network, subnet, len(promised) + 1)
+    return next((address for address in found if address not in promised), subnet.network.network_address)
 
 
 def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
@@ -144,11 +147,13 @@ def _differing(
     return ports.differing(network, service.ports, endpoint.ports if endpoint else ())
 
 
-def _service_change(host: Host, service: Service, known: dict[str, Network], redone: set[str]) -> Change | None:
+def _service_change(
+    host: Host, service: Service, known: dict[str, Network], redone: set[str], promised: set[Address_]
+) -> Change | None:
     record = host.store.service_or_none(service.name)
     if record is None or record.service.project != service.project:
         # A name of another project's is refused when it is claimed, with words that say whose it is.
-        steps = adding(_foreseen(host, service, known))
+        steps = adding(_foreseen(host, service, known, promised))
         return Change("service", service.name, "create", "it doesn't exist", steps)
     old = record.service
     if any(attachment.network in redone for attachment in service.attachments):
@@ -164,7 +169,7 @@ def _service_change(host: Host, service: Service, known: dict[str, Network], red
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[0].network, service.name)
         missing, extra = _differing(host, service, endpoint)
-        if missing or extra:
+        if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
         return Change("service", service.name, "start", "its command has ended")
@@ -214,12 +219,13 @@ def decide(
         changes += [change] if change else []
     redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
     known = {
-        network.name: host.store.network_or_none(network.name) or _first_look(host, network)
+        network.name: host.store.network_or_none(network.name) or networks.chosen(host, network, host.kernel.facts())
         for network in topology.networks
     }
     known |= {name: host.store.network(name) for name in topology.external}
+    promised: set[Address_] = set()
     for service in chosen:
-        change = _service_change(host, service, known, redone)
+        change = _service_change(host, service, known, redone, promised)
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
         changes += [change] if change else []
@@ -232,10 +238,6 @@ def decide(
         if remove_orphans or not any(endpoint for endpoint in host.store.endpoints(network.name)):
             changes.append(Change("network", network.name, "remove", "the file doesn't have it"))
     return Decision(tuple(changes), tuple(remarks))
-
-
-def _first_look(host: Host, network: Network) -> Network:
-    return networks.chosen(host, network, host.kernel.facts())
 
 
 # doing
@@ -252,9 +254,16 @@ def up(
     """Bring a topology into being, or what differs of it; return what was done.
 
     Each network and service comes whole or not at all; what was up before a failure stays up, and the next `up`
-    goes on from there.
+    goes on from there. Two of one project wait for one another, and the second finds nothing left to do.
     """
-    decision = decide(host, topology, only=only, remove_orphans=remove_orphans, recreate=recreate)
+    with host.store.project_lock(topology.project):
+        with host.lock(shared=True):
+            decision = decide(host, topology, only=only, remove_orphans=remove_orphans, recreate=recreate)
+        _carry_out(host, topology, decision)
+    return decision
+
+
+def _carry_out(host: Host, topology: Topology, decision: Decision) -> None:
     for remark in decision.remarks:
         host.say(remark)
     by_service = {service.name: service for service in topology.services}
@@ -265,7 +274,7 @@ def up(
         if record is not None:
             host.say(f"removing service {name}")
             services.stop(host, (record,))
-            services.remove_things(host, record.service)
+            services.remove_things(host, name)
     for change in decision.changes:
         if change.kind == "network" and change.what in ("recreate", "remove"):
             networks.remove(host, change.name)
@@ -277,18 +286,17 @@ def up(
             _do_network(host, change, by_network[change.name])
         elif change.kind == "service" and change.what != "remove":
             _do_service(host, change, by_service[change.name])
-    return decision
 
 
 def _mend_host(host: Host, change: Change) -> None:
-    with host.store.lock(), host.operation("mend host") as op:
+    with host.lock(), host.operation("mend host") as op:
         if networks.settle(host, op, host.store.networks(), host.kernel.facts()):
             networks.restore_elements(host, op)
 
 
 def _do_network(host: Host, change: Change, network: Network) -> None:
     if change.what == "mend":
-        with host.store.lock(), host.operation(f"mend network {network.name}") as op:
+        with host.lock(), host.operation(f"mend network {network.name}") as op:
             for step in networks.mend(host, host.store.network(network.name)):
                 op.step(step)
     else:
@@ -299,17 +307,15 @@ def _do_service(host: Host, change: Change, service: Service) -> None:
     if change.what in ("create", "recreate"):
         services.start(host, service)
         return
-    if change.what == "mend":
-        with (
-            host.store.lock(shared=True),
-            host.store.name_lock(f"/{service.name}"),
-            host.operation(f"mend service {service.name}") as op,
-        ):
+    name = service.name
+    # What is asked is written down before the ports change: a crash in between is a difference the next `up` sees.
+    with host.lock(shared=True), host.store.name_lock(f"/{name}"), host.operation(f"change service {name}") as op:
+        record = host.store.service(name).replace(service=service)
+        op.replace(host.store.service_path(name), codec.dumps(record) + "\n")
+        if change.what == "mend":
             for step in _lost(host, service_things(host, service)):
                 op.step(step)
     _do_ports(host, service)
-    record = host.store.service(service.name)
-    host.store.put_service(record.replace(service=service))
     if service.command and services.status(host, record).state != "running":
         services.restart(host, service)
 
@@ -349,33 +355,39 @@ def _count(number: int, word: str) -> str:
 
 def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[Status, ...]:
     """Take a project's services and networks away, all in one go; return the services that were there."""
-    there = services.statuses(host, project)
-    names = {status.record.service.name for status in there}
-    mine = [network for network in host.store.networks() if network.project == project]
-    if not there and not mine:
-        have = ", ".join(projects(host)) or "none"
-        raise NotFound(f"project {project!r} isn't up (up: {have})", fix="nothing is left to do")
-    host.say(f"stopping {_count(len(there), 'service')}")
-    services.stop(host, [status.record for status in there], grace_s)
-    with host.store.lock(), host.operation(f"down {project}", "on") as op:
-        things: list[Thing] = []
-        entries: list[Entry] = [Started(name) for name in names]
-        rest: list[Entry] = []
-        for status in there:
-            more, rows = services.going(host, status.record.service)
-            things += more
-            rest += rows
-        free = []
-        for network in mine:
-            others = [one.name for one in host.store.endpoints(network.name) if one.service not in names]
-            if others:
-                host.say(f"kept network {network.name}: {', '.join(others)} is still on it")
-            else:
-                free.append(network)
-        more_things, more_entries = networks.leaving(host, tuple(free)) if free else ((), [])
-        host.say(f"removing {_count(len(names), 'service')} and {_count(len(free), 'network')}")
-        op.finish([*entries, *map(Began, removing((*things, *more_things))), *rest, *more_entries])
-    for status in there:
-        for endpoint in status.endpoints:
-            networks.remove_if_idle(host, endpoint.network)
+    with host.store.project_lock(project):
+        there = services.statuses(host, project)
+        mine = [network for network in host.store.networks() if network.project == project]
+        if not there and not mine:
+            have = ", ".join(projects(host)) or "none"
+            raise NotFound(f"project {project!r} isn't up (up: {have})", fix="nothing is left to do")
+        host.say(f"stopping {_count(len(there), 'service')}")
+        services.stop(host, [status.record for status in there], grace_s)
+        used = [endpoint.network for status in there for endpoint in status.endpoints]
+        with networks.Use(host, used), host.lock(), host.operation(f"down {project}", "on") as op:
+            op.finish(_leaving(host, [status.record.service for status in there], mine))
     return there
+
+
+def _leaving(host: Host, there: Iterable[Service], mine: Iterable[Network]) -> list[Entry]:
+    """Return what goes with these services, and with those of these networks on which nobody else is."""
+    names = [service.name for service in there]
+    things: list[Thing] = []
+    rest: list[Entry] = []
+    for service in there:
+        more, rows = services.going(host, service)
+        things += more
+        rest += rows
+    free = []
+    for network in mine:
+        others = [one.name for one in host.store.endpoints(network.name) if one.service not in names]
+        if others:
+            host.say(f"kept network {network.name}: {', '.join(others)} is still on it")
+        else:
+            free.append(network)
+    if free:
+        more_things, more_entries = networks.leaving(host, tuple(free))
+        things += more_things
+        rest += more_entries
+    host.say(f"removing {_count(len(names), 'service')} and {_count(len(free), 'network')}")
+    return [*map(Started, names), *map(Began, removing(things)), *rest]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import time
 
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Network_, Thing
 
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+PATIENCE = 500
+"""How often a link is asked whether it carries packets, 0.2 ms apart."""
 
 
 class LinuxKernel:
@@ -76,7 +79,7 @@ class LinuxKernel:
                 if foreign.present(thing, self.nft):
                     found.add(thing.identity)
             elif isinstance(thing, Netns):
-                if netns.inode(thing.path):
+                if netns.ours(thing.path):
                     found.add(thing.identity)
             else:
                 inner.setdefault(thing.netns, []).append(thing)
@@ -153,6 +156,21 @@ class LinuxKernel:
         from nsbridge.kernel.apply import find_index
 
         return find_index(self.route, name)
+
+    def await_link(self, name: str) -> None:
+        """Wait until the link carries packets, 0.1 s at most.
+
+        A link's carrier reaches its bridge by a queue of the kernel's (net/core/link_watch.c). A packet that is sent
+        before is lost, and its sender asks again after a whole second. Asking for the link hurries the queue on.
+        """
+        for _ in range(PATIENCE):
+            try:
+                ((_, answer),) = self.route.request(rtnetlink.get_link(name))
+            except OSError:
+                return
+            if rtnetlink.is_operational(answer):
+                return
+            time.sleep(0.0002)
 
     def port_listener(self, proto: str, address: Any, port: int) -> bool:
         """Tell whether a process of the host holds that port, by trying to bind it. address: None for any."""
