@@ -3,20 +3,21 @@
 Two who want the same port can't both look first and both be right, so each holds a lock on the port's number, or on
 all numbers of its range, from the look to the adding: bytes of one file, which the kernel lets go if we are killed.
 Whoever wants another port doesn't wait. The kernel's maps say who has a port, not a record of ours, so nothing can
-disagree with what packets meet.
+disagree with what packets meet. (Hints beside the lock save the question where nothing can be: store/portlock.py.)
 """
 
 from __future__ import annotations
 
 from errno import EEXIST, ENOTEMPTY
 
-from nsbridge.desired.ports import SPECIAL, bound_by_default, claimed, clash, port_things
+from nsbridge.desired.ports import bound_by_default, claimed, clash, port_things
 from nsbridge.engine import shared
 from nsbridge.errors import Exhausted, InvalidIntent, KernelError, PortTaken, Unsupported
 from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.model.names import TABLE
 from nsbridge.plan.diff import adding
 from nsbridge.store import leases
+from nsbridge.store.portlock import NUMBER, SPECIAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.journal import Operation
     from nsbridge.model.endpoint import Endpoint, PublishedPort
     from nsbridge.model.network import Network
+    from nsbridge.store.portlock import PortLock
 
 CHOSEN_PORT_TRIES = 16
 """How often another ephemeral port is tried when somebody takes the one just chosen."""
@@ -54,6 +56,7 @@ def check_listeners(host: Host, ports: Iterable[PublishedPort]) -> None:
             raise PortTaken(
                 f"a process on this host already listens on {shown}/{port.proto}",
                 fix="stop it, or publish another host port",
+                port=port.host_port,
             )
 
 
@@ -97,9 +100,9 @@ def publish_things(
         numbered = tuple(
             port if port.host_port else port.replace(host_port=host.kernel.free_port(port.proto)) for port in asked
         )
-        with host.store.port_lock([(p.proto, p.host_port, p.host_port + _width(p) - 1) for p in numbered]):
+        with host.store.port_lock([(p.proto, p.host_port, p.host_port + _width(p) - 1) for p in numbered]) as lock:
             try:
-                return _publish_locked(host, op, network, endpoint, numbered)
+                return _publish_locked(host, op, network, endpoint, numbered, lock)
             except PortTaken as err:
                 chosen = {new.host_port for old, new in zip(asked, numbered, strict=True) if not old.host_port}
                 if not last or err.details.get("port") not in chosen:
@@ -122,25 +125,27 @@ def _settled(host: Host, network: Network, port: PublishedPort) -> PublishedPort
 
 
 def _publish_locked(
-    host: Host, op: Operation, network: Network, endpoint: Endpoint, ports: Sequence[PublishedPort]
+    host: Host, op: Operation, network: Network, endpoint: Endpoint, ports: Sequence[PublishedPort], lock: PortLock
 ) -> tuple[PublishedPort, ...]:
     fixed: list[PublishedPort] = []
     things: list[Element] = []
     for port in ports:
         if port.choices > 1:
-            port = _free_one(host, network, endpoint, port, things)
+            port = _free_one(host, network, endpoint, port, things, lock)
         else:
             check_listeners(host, (port,))
         _check_shared(host, port)
         elements = port_things(network, endpoint, port)
         rival = clash(elements, things) if things else None
+        if rival is None and _may_meet(lock, port):
+            rival = in_the_way(host, _turns(port) if port.share else elements)
         if rival is not None:
             raise _taken(host, rival)
         fixed.append(port)
         things += elements
-    rival = in_the_way(host, [*things, *[turn for port in fixed if port.share for turn in _turns(port)]])
-    if rival is not None:
-        raise _taken(host, rival)
+    for port in fixed:
+        last = port.host_port + port.count - 1
+        lock.note(port.proto, port.host_port, last, SPECIAL if _is_special(port) else NUMBER)
     try:
         for step in adding(things):
             op.step(step)
@@ -153,8 +158,24 @@ def _publish_locked(
     return tuple(fixed)
 
 
+def _is_special(port: PublishedPort) -> bool:
+    bound = port.host_ip is not None and not port.host_ip.is_unspecified
+    return bool(bound or port.interface or port.count > 1)
+
+
+def _may_meet(lock: PortLock, port: PublishedPort) -> bool:
+    """Tell whether another map may hold it; a second one under its number alone, the kernel itself refuses."""
+    hints = lock.hints(port.proto, port.host_port, port.host_port + port.count - 1)
+    return bool(hints if _is_special(port) or port.share else hints & SPECIAL)
+
+
 def _free_one(
-    host: Host, network: Network, endpoint: Endpoint, port: PublishedPort, chosen: Sequence[Element]
+    host: Host,
+    network: Network,
+    endpoint: Endpoint,
+    port: PublishedPort,
+    chosen: Sequence[Element],
+    lock: PortLock,
 ) -> PublishedPort:
     """Return the port with the first of its choices that nobody has."""
     for number in range(port.host_port, port.host_port + port.choices):
@@ -164,7 +185,7 @@ def _free_one(
             not listener(host, one)
             and not any(host.kernel.element_data(TABLE, each.set, each.key) is not None for each in things)
             and clash(things, chosen) is None
-            and in_the_way(host, things) is None
+            and not (_may_meet(lock, one) and in_the_way(host, things) is not None)
             and shared.read(host.store, one.proto, number) is None
         ):
             return one
@@ -185,7 +206,7 @@ def in_the_way(host: Host, things: Sequence[Element]) -> Element | None:
         if names & {"publish", "turns"}:
             wanted |= {"bound", "face"}
         if "ranges" in names:
-            wanted |= {"publish", *SPECIAL}
+            wanted |= {"publish", "bound", "face"}
         for name in wanted:
             there += host.kernel.elements(TABLE, name + digit)
         for thing in things:

@@ -14,7 +14,6 @@ from errno import ENOTEMPTY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
 
 DIRECTORY_MODE = 0o755
@@ -179,30 +178,6 @@ class Lock:
             self.held = True
         except BlockingIOError:
             self.held = False
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        os.close(self._fd)
-
-
-class SpanLock:
-    """Locks on spans of numbers: open file description locks on those bytes of a file that stays empty. fcntl(2).
-
-    spans: (first, last) pairs. They are taken in order, so two who want the same ones don't wait for each other.
-    """
-
-    def __init__(self, path: str, spans: Iterable[tuple[int, int]]) -> None:
-        self._path = path
-        self._spans = sorted(spans)
-        self._fd = -1
-
-    def __enter__(self) -> SpanLock:
-        from _struct import pack
-
-        self._fd = open_for_new(self._path, os.O_RDWR)
-        for first, last in self._spans:
-            how = pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, first, last - first + 1, 0)
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLKW, how)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -2,7 +2,7 @@
 
     boot                       the boot they belong to
     lock                       shared by attach and detach, exclusive for what changes networks
-    ports.lock                 one byte of it for each port: serialises who publishes that one
+    ports.lock                 one byte of it for each port: serialises who publishes that one (portlock.py)
     shared/PROTO-PORT.json     who answers on a port that several endpoints share
     names.lock                 one byte of it for each name: serialises what is done to one endpoint
     projects.lock              likewise for what is done to one project
@@ -24,11 +24,12 @@ from nsbridge import codec
 from nsbridge.errors import NotFound
 
 # A record can be read once the module of its type is imported (codec), whoever asks for it.
-from nsbridge.model.endpoint import PROTOS, Endpoint
+from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.network import Network
 from nsbridge.model.service import Service
 from nsbridge.state.things import Sysctl
 from nsbridge.store import files
+from nsbridge.store.portlock import PortLock
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -87,6 +88,7 @@ class Store:
             for folder in GONE_AT_BOOT:
                 files.remove_tree(f"{self.root}/{folder}")
             files.remove(f"{self.root}/host.json")
+            files.remove(f"{self.root}/ports.lock")
             files.replace(f"{self.root}/boot", boot)
 
     def lock(self, *, shared: bool = False, wait: bool = True) -> files.Lock:
@@ -97,12 +99,9 @@ class Store:
         """Serialises what is done to one project."""
         return files.NameLock(f"{self.root}/projects.lock", name)
 
-    def port_lock(self, spans: Iterable[tuple[str, int, int]]) -> files.SpanLock:
+    def port_lock(self, spans: Iterable[tuple[str, int, int]]) -> PortLock:
         """Serialises who publishes the same host ports. spans: (protocol, first, last)."""
-        return files.SpanLock(
-            f"{self.root}/ports.lock",
-            [((PROTOS.index(proto) << 16) + first, (PROTOS.index(proto) << 16) + last) for proto, first, last in spans],
-        )
+        return PortLock(f"{self.root}/ports.lock", spans)
 
     def name_lock(self, name: str) -> files.NameLock:
         """Serialises what is done to one endpoint or service."""
