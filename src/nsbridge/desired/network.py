@@ -42,6 +42,10 @@ def network_elements(network: Network) -> tuple[Element, ...]:
         found.append(_member("subnets" + digit, subnet.network, why=f"subnet of {said}"))
         if network.masquerade and not network.internal:
             found.append(_member("hidden" + digit, subnet.network, why=f"{said} leaves with the host's address"))
+        for source in network.sources:
+            if source.version == subnet.network.version:
+                why = f"{said} leaves with this address"
+                found.append(Element(TABLE, "source" + digit, (subnet.network,), (source,), why=why))
     return tuple(found)
 
 
