@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nsbridge.desired.ruleset import skeleton
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.names import ALIAS, BRIDGE_GROUP, TABLE, mac_for
 from nsbridge.state.things import HOST, Address, Link, Sysctl
@@ -126,6 +125,8 @@ def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Itera
 
     remembered: the settings we raised before, with the values they had; facts alone can't tell ours apart.
     """
+    from nsbridge.desired.ruleset import skeleton  # not needed by what touches one endpoint
+
     networks = tuple(networks)
     if not networks:
         return ()
