@@ -79,7 +79,7 @@ def leave(kernel: Kernel, store: Store, proto: Proto, port: int, network: str, e
     with store.port_lock(((proto, port, port),)):
         have = read(store, proto, port)
         if have is not None:
-            _deal(kernel, store, have.without(network, endpoint))
+            _deal(kernel, store, have.without(network, endpoint), anew=False)
 
 
 def turn_out(host: Host, endpoint: Endpoint, asked: PublishedPort, out: bool) -> SharedPort:
@@ -111,8 +111,11 @@ def turn_out(host: Host, endpoint: Endpoint, asked: PublishedPort, out: bool) ->
     return after
 
 
-def _deal(kernel: Kernel, store: Store, shared: SharedPort) -> None:
-    """Write the record, then bring the turns in the kernel into line with it. May be repeated."""
+def _deal(kernel: Kernel, store: Store, shared: SharedPort, *, anew: bool = True) -> None:
+    """Write the record, then bring the turns in the kernel into line with it. May be repeated.
+
+    anew: add them where there are none. Who leaves doesn't: then our table may just be going, or be gone.
+    """
     path = _path(store, shared.proto, shared.host_port)
     if shared.members:
         files.replace(path, codec.dumps(shared) + "\n")
@@ -122,9 +125,9 @@ def _deal(kernel: Kernel, store: Store, shared: SharedPort) -> None:
         # They are written in one batch, so one of them stands for all.
         place = Element(TABLE, f"turns{digit}", (shared.proto, shared.host_port, 0))
         there = kernel.element_data(place.table, place.set, place.key) is not None
-        if new:
+        if new and (there or anew):
             kernel.do(Step("change", new, new, why="turns") if there else Step("add", new, why="turns"))
-        elif there:
+        elif there and not new:
             gone = [place.replace(key=(shared.proto, shared.host_port, turn)) for turn in range(TURNS)]
             kernel.do(Step("remove", tuple(gone), why="turns"))
     if not shared.members:
