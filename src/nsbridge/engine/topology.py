@@ -55,18 +55,6 @@ class Decision(Value):
 # deciding
 
 
-def filled(wanted: Network, have: Network) -> Network:
-    """Return `wanted` with what it left open as it was chosen for `have`."""
-    subnets = list(wanted.subnets)
-    for subnet in have.subnets:
-        version = subnet.network.version
-        asked_otherwise = version == 4 and wanted.subnets and not wanted.subnet(4) and not wanted.ipv6
-        if wanted.subnet(version) is None and (version == 4 or wanted.ipv6) and not asked_otherwise:
-            subnets.append(subnet)
-    subnets.sort(key=lambda subnet: subnet.network.version)
-    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu)
-
-
 def _lost(host: Host, things: Iterable[Thing]) -> tuple[Step, ...]:
     """Return the steps that put back what of these things the kernel doesn't hold."""
     things = tuple(things)
@@ -88,7 +76,7 @@ def _network_change(host: Host, wanted: Network) -> Change | None:
         _, shared = networks.shared_steps(host, (*host.store.networks(), complete), facts)
         steps = (*shared.steps, *adding(network_things(complete, complete.mtu)))
         return Change("network", wanted.name, "create", "it doesn't exist", steps)
-    if filled(wanted, have) != have:
+    if networks.filled(wanted, have) != have:
         return Change("network", wanted.name, "recreate", "the file asks for something else")
     steps = _lost(host, network_things(have, have.mtu))
     return Change("network", wanted.name, "mend", "the kernel doesn't hold all of it", steps) if steps else None
