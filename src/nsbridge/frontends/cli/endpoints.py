@@ -40,15 +40,24 @@ def connect(host: Host, args: Any) -> None:
 
 
 def disconnect(host: Host, args: Any) -> None:
-    """Take an endpoint away. It may be named as its namespace was to connect."""
-    name = args.name
-    if "/" in name or (name.isdecimal() and host.store.endpoint(args.network, name) is None):
-        name = netns_name(netns_path(name))
+    """Take endpoints away, several in one operation. Each may be named as its namespace was to connect."""
+    names = [_endpoint_name(host, args.network, name) for name in args.name]
+    if args.force:
+        names = [name for name in names if host.store.endpoint(args.network, name) is not None]
     try:
-        endpoints.disconnect(host, args.network, name)
+        if len(names) == 1:
+            endpoints.disconnect(host, args.network, names[0])
+        elif names:
+            endpoints.disconnect_all(host, args.network, names)
     except NotFound:
         if not args.force:
             raise
+
+
+def _endpoint_name(host: Host, network: str, name: str) -> str:
+    if "/" in name or (name.isdecimal() and host.store.endpoint(network, name) is None):
+        return netns_name(netns_path(name))
+    return name
 
 
 def publish(host: Host, args: Any) -> None:

@@ -117,9 +117,10 @@ ENDPOINTS = (
         (
             flag("-f", "--force", help="it is no error if there is no such endpoint"),
             arg("network", metavar="NETWORK", help="network"),
-            arg("name", metavar="NAME", help="endpoint, or the namespace as it was named to connect"),
+            arg("name", nargs="+", metavar="NAME", help="endpoint, or the namespace as it was named to connect"),
         ),
-        examples=("disconnect lab ns1",),
+        about="Several are taken away in one operation, which costs little more than one alone.",
+        examples=("disconnect lab ns1", "disconnect lab ns1 ns2 ns3"),
     ),
     Verb(
         "publish",
