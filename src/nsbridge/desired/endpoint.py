@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nsbridge.desired.guard import guard_elements
 from nsbridge.errors import InvalidIntent
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.names import ALIAS, PORT_GROUP, TABLE
@@ -55,7 +56,7 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
 
     netns, name = endpoint.netns, endpoint.ifname
     settings = f"net/ipv6/conf/{name}/"
-    found: list[Thing] = [*_pair(network, endpoint, mtu, bridge_index)]
+    found: list[Thing] = [*guard_elements(network, endpoint), *_pair(network, endpoint, mtu, bridge_index)]
     if network.subnet(6) is None:
         found.append(
             Sysctl(netns, settings + "disable_ipv6", "1", why="an IPv4 network: no autoconf floods the bridge")
@@ -63,6 +64,9 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
     else:
         found.append(Sysctl(netns, settings + "accept_ra", "0", why="addresses are given, not advertised"))
         found.append(Sysctl(netns, settings + "accept_dad", "0", why="a lease is exclusive: usable at once"))
+    if not endpoint.gateway and network.subnet(4) is not None:
+        # The default route is elsewhere, so a strict filter would refuse what comes here from afar.
+        found.append(Sysctl(netns, f"net/ipv4/conf/{name}/rp_filter", "2", why="S23: several networks, loose filter"))
     for address in endpoint.addresses:
         found.append(Address(netns, name, address, why=f"address of {endpoint.name!r} on {network.name!r}"))
         subnet = network.subnet(address.version)
@@ -96,6 +100,11 @@ def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tu
             continue
         target = _target(endpoint, version)
         if target is None:
+            continue
+        if network.gateway_mode(version) == "routed":
+            # Reached at its own address, so the host's port and address don't matter (as with Docker).
+            said = f"{port.target}/{port.proto} of {endpoint.name!r}, without NAT"
+            found.append(Element(TABLE, f"routed{version}", (target, port.proto, port.target), why=said))
             continue
         everywhere = bound is None or bound.is_unspecified
         key = (port.proto, port.host_port) if everywhere else (bound, port.proto, port.host_port)

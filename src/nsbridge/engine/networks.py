@@ -7,7 +7,7 @@ from nsbridge.desired.addressing import with_subnets
 from nsbridge.desired.endpoint import endpoint_things, ports_things
 from nsbridge.desired.network import host_things, network_things
 from nsbridge.engine.entries import Began, Dropped, Idle, Put
-from nsbridge.errors import InUse, NotFound, Taken
+from nsbridge.errors import InUse, NotFound, Taken, Unsupported
 from nsbridge.firewall.ruleset import Table
 from nsbridge.model.names import DEFAULT_NETWORK
 from nsbridge.model.network import Network
@@ -43,13 +43,24 @@ def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
         taken += [(subnet.network, f"that of network {one.name!r}") for subnet in one.subnets]
     taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in ours]
     complete = with_subnets(network, taken, seed=host.kernel.host_id())
-    return complete.replace(mtu=network.mtu or facts.mtu)
+    if not facts.bridge_filter and not network.icc:
+        raise Unsupported(
+            f"network {network.name!r} can't keep its endpoints apart (icc: false): nf_tables has no bridge family here",
+            fix="use a kernel with CONFIG_NF_TABLES_BRIDGE, or give each endpoint a network of its own",
+        )
+    if network.policed and not facts.bridge_calls:
+        raise Unsupported(
+            f"network {network.name!r} can't have a policy: br_netfilter isn't loaded",
+            fix="`modprobe br_netfilter`, then `sysctl -w net.bridge.bridge-nf-call-iptables=0` and -ip6tables=0, "
+            "so that other bridges stay as they are",
+        )
+    return complete.replace(mtu=network.mtu or facts.mtu, guarded=facts.bridge_filter)
 
 
 def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) -> tuple[HostRecord, Plan]:
     """Return what these networks share on the host, and the plan that gets there from what is there."""
     record = host.store.host()
-    wanted = host_things(networks, facts, record.sysctls)
+    wanted = host_things(networks, facts, record.things)
     # A setting we raised and somebody set back is simply raised again; the value from before us stays remembered.
     present = KernelState(host.kernel.find(record.things))
     return HostRecord(wanted), diff(present, KernelState(wanted))

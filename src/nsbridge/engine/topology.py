@@ -69,7 +69,7 @@ def filled(wanted: Network, have: Network) -> Network:
         if wanted.subnet(version) is None and (version == 4 or wanted.ipv6) and not asked_otherwise:
             subnets.append(subnet)
     subnets.sort(key=lambda subnet: subnet.network.version)
-    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu)
+    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu, guarded=have.guarded)
 
 
 def _lost(host: Host, things: Iterable[Thing]) -> tuple[Step, ...]:

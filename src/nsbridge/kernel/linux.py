@@ -142,7 +142,11 @@ class LinuxKernel:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
         from nsbridge.kernel import foreign
 
-        return host_facts(self.route).replace(droppers=foreign.droppers(self.nft), routers=foreign.routers(self.nft))
+        return host_facts(self.route).replace(
+            droppers=foreign.droppers(self.nft),
+            routers=foreign.routers(self.nft),
+            bridge_filter=self.nft.filters_bridges(),
+        )
 
     def netns_id(self, path: str) -> int:
         """Return the inode of a namespace, 0 when the path opens none."""
@@ -254,6 +258,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         links[one.index] = one.link
     names = {index: link.name for index, link in links.items()}
     mtus = {link.name: link.mtu for link in links.values()}
+    found = {link.name: link for link in links.values()}
     routes: list[tuple[Network_, str]] = []
     uplinks: dict[str, int] = {}
     for family in (4, 6):
@@ -268,6 +273,8 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         mtu=next(iter(uplinks.values()), 1500),
         routes=tuple(dict.fromkeys(routes)),
         sysctls=tuple([pair for pair in values if pair[1]]),
+        bridges=tuple(sorted(name for name, link in found.items() if link.kind == "bridge" and not is_ours(link.group))),
+        bridge_calls=bool(sysctl.read("net/bridge/bridge-nf-call-iptables")),
     )
 
 
