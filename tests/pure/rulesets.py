@@ -53,6 +53,7 @@ VALUES = {
     "inet_proto": PROTOS,
     "inet_service": PORTS,
     "nf_proto": st.sampled_from(["ipv4", "ipv6"]),
+    "verdict": st.sampled_from(["goto allow", "goto refuse_log"]),
 }
 
 

@@ -55,7 +55,7 @@ def network_elements(network: Network) -> tuple[Element, ...]:
     for name in network.trusted:
         found.append(_member("trusted", name, bridge, why=f"{said} trusts {name}"))
     if network.policy != "allow":
-        verdict = (f"goto {network.policy}",)
+        verdict = ("goto deny" if network.policy == "deny" else "goto refuse",)
         found.append(Element(TABLE, "defaults", (bridge,), verdict, why=f"{said}: {network.policy} unless allowed"))
     return tuple(found)
 

@@ -262,8 +262,8 @@ def _verdicts() -> tuple[Chain, ...]:
         Chain("allow_log", (rule(Log(ALLOW_PREFIX), Goto("allow"), why=""),), why="allowed, and logged"),
         Chain("deny", (rule(Counter(), Drop(), why=""),), why="denied without a word"),
         Chain("deny_log", (rule(Log(DENY_PREFIX), Goto("deny"), why=""),), why="denied, and logged"),
-        Chain("reject", (rule(Counter(), Reject(), why=""),), why="denied, and the sender is told"),
-        Chain("reject_log", (rule(Log(DENY_PREFIX), Goto("reject"), why=""),), why="denied, told and logged"),
+        Chain("refuse", (rule(Counter(), Reject(), why=""),), why="denied, and the sender is told"),
+        Chain("refuse_log", (rule(Log(DENY_PREFIX), Goto("refuse"), why=""),), why="denied, told and logged"),
     )
 
 

@@ -38,6 +38,8 @@ def strays(host: Host) -> tuple[Thing, ...]:
         if isinstance(thing, Link | Table | Element)
         and getattr(thing, "netns", HOST) == HOST
         and wanted.find(thing.identity) is None
+        # Kept for the sake of rules that aren't ours.
+        and not (isinstance(thing, Table) and host.kernel.admin_rules((thing.family, thing.name)))
     )
 
 
@@ -71,8 +73,11 @@ def collect(host: Host, *, dry_run: bool = False) -> tuple[str, ...]:
             endpoints.disconnect(host, endpoint.network, endpoint.name)
     # Under the exclusive lock nobody is half way through making something that isn't remembered yet.
     with host.lock():
-        for thing in strays(host):
-            said.append(_told(thing))
+        found = strays(host)
+        links = {thing.name for thing in found if isinstance(thing, Link)}
+        for thing in found:
+            if not (isinstance(thing, Element) and thing.key[0] in links):  # goes with its link
+                said.append(_told(thing))
             if not dry_run:
                 for step in removing((thing,)):
                     host.kernel.do(step)

@@ -9,7 +9,7 @@ from nsbridge.desired.network import host_things, network_things
 from nsbridge.engine.entries import Began, Dropped, Idle, Put
 from nsbridge.errors import InUse, NotFound, Taken, Unsupported
 from nsbridge.firewall.ruleset import Table
-from nsbridge.model.names import DEFAULT_NETWORK
+from nsbridge.model.names import ADMIN, DEFAULT_NETWORK
 from nsbridge.model.network import Network
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
@@ -43,11 +43,6 @@ def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
         taken += [(subnet.network, f"that of network {one.name!r}") for subnet in one.subnets]
     taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in ours]
     complete = with_subnets(network, taken, seed=host.kernel.host_id())
-    if not facts.bridge_filter and not network.icc:
-        raise Unsupported(
-            f"network {network.name!r} can't keep its endpoints apart (icc: false): nf_tables has no bridge family here",
-            fix="use a kernel with CONFIG_NF_TABLES_BRIDGE, or give each endpoint a network of its own",
-        )
     if network.policed and not facts.bridge_calls:
         raise Unsupported(
             f"network {network.name!r} can't have a policy: br_netfilter isn't loaded",
@@ -194,6 +189,9 @@ def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...
         things = [thing for thing in things if thing not in raised]
         for thing in [each for each in raised if each.was != each.value]:
             host.say(f"left {_dotted(thing)}: {', '.join(facts.routers)} may need it by now")
+    for table in [thing for thing in things if isinstance(thing, Table)]:
+        if host.kernel.admin_rules((table.family, table.name)):
+            host.say(f"kept table {table.family} {table.name}, emptied: chain {ADMIN} has rules of yours")
     for network in networks:
         things += network_things(network, network.mtu)
     entries: list[Entry] = [Dropped(network.name) for network in networks]

@@ -87,5 +87,8 @@ if TYPE_CHECKING:
         def setting(self, key: str) -> str:
             """Return the value of a setting of the host (its path under /proc/sys), "" without one."""
 
+        def admin_rules(self, table: tuple[str, str]) -> int:
+            """Return how many rules the administrator has put into the chain of a table that is theirs."""
+
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""

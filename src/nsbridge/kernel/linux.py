@@ -196,6 +196,10 @@ class LinuxKernel:
         """Return the value of a setting of the host, "" without one."""
         return sysctl.read(key)
 
+    def admin_rules(self, table: tuple[str, str]) -> int:
+        """Return how many rules the administrator has in the chain of a table that is theirs."""
+        return self.nft.admin_rules(table)
+
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
