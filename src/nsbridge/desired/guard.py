@@ -7,7 +7,7 @@ and one for each address. Ports are known by their names on the host, for not ev
 
 ``between`` closes the way from one port to another where a network has ``icc: false``. The kernel's own flag for that
 (``isolated``) would also drop what reaches a neighbour by its published port once br_netfilter shows bridged packets
-to the NAT rules, since it then never leaves the bridge. That our other table has allowed such a packet is told by our mark.
+to the NAT rules, since it then never leaves the bridge. That our other table allowed such a packet is told by our mark.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
             mac=mac_for(network.name, "gateway", f"{network.name}/{first}"),
             mtu=mtu,
             autoconf=v6,
-            options=tuple(sorted((*BRIDGE_OPTIONS, *POLICED))) if network.policed else BRIDGE_OPTIONS,
+            options=tuple(sorted((*BRIDGE_OPTIONS, *POLICED))) if network.watched else BRIDGE_OPTIONS,
             alias=f"{ALIAS}: network {network.name}",
             why=f"bridge of network {network.name!r}",
         )

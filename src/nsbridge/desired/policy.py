@@ -44,7 +44,9 @@ def levels(rules: Sequence[PolicyRule]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def rule_elements(rule: PolicyRule, level: int, source: Iterable[Network_], target: Iterable[Network_]) -> list[Element]:
+def rule_elements(
+    rule: PolicyRule, level: int, source: Iterable[Network_], target: Iterable[Network_]
+) -> list[Element]:
     """Return the elements of one rule between these addresses."""
     verdict = (f"goto {_CHAINS[rule.verdict]}{'_log' if rule.log else ''}",)
     targets = tuple(target)

@@ -59,7 +59,7 @@ def rule(*expressions: Expression, why: str) -> Rule:
     return Rule(expressions, why=why)
 
 
-SETS = (
+SETS: tuple[Set, ...] = (
     Set("bridges", ("ifname",), why="bridges of our networks"),
     Set("internal", ("ifname",), why="bridges of networks with no way in or out"),
     Set("icc", ("ifname", "ifname"), why="bridge pairs whose endpoints may talk directly"),
@@ -194,10 +194,18 @@ def _forwarding() -> Chain:
             rule(Match("ct state", ("invalid",)), Counter(), Drop(), why="S14: packets of no known connection"),
             rule(neighbours, Match("ct state", ("untracked",)), Goto("allow"), why="neighbours finding one another"),
             rule(
-                InSet(("iifname",), "internal"), elsewhere, Counter(), Drop(), why="S10: no way out of an internal network"
+                InSet(("iifname",), "internal"),
+                elsewhere,
+                Counter(),
+                Drop(),
+                why="S10: no way out of an internal network",
             ),
             rule(
-                InSet(("oifname",), "internal"), elsewhere, Counter(), Drop(), why="S10: no way into an internal network"
+                InSet(("oifname",), "internal"),
+                elsewhere,
+                Counter(),
+                Drop(),
+                why="S10: no way into an internal network",
             ),
             rule(_OURS_IN, Jump("policy_out"), why="what files say about connections that endpoints begin"),
             rule(_NOT_IN, Jump("policy_in"), why="and about those from outside"),
@@ -274,7 +282,7 @@ def _strangers() -> Chain:
         "strangers",
         (
             rule(InSet(("nfproto",), "raised", negate=True), Return(), why="forwarding was on before us"),
-            rule(InSet(("iifname", "oifname"), "same"), Return(), why="frames that stay on one bridge aren't forwarded"),
+            rule(InSet(("iifname", "oifname"), "same"), Return(), why="frames that stay on a bridge aren't forwarded"),
             # Docker or libvirt started after us find forwarding on and count on it.
             rule(*others_in, Return(), why="from a bridge that somebody made since: theirs to decide"),
             rule(*others_out, Match("ct state", ("established", "related")), Return(), why="answers to it"),

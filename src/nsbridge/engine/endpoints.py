@@ -6,7 +6,7 @@ from errno import EEXIST, ENODEV, ENOENT
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
-from nsbridge.engine import names, networks
+from nsbridge.engine import names, networks, policies
 from nsbridge.engine.entries import Began, Hidden, Leased, Put
 from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFound, PortTaken, Taken
 from nsbridge.firewall.ruleset import Element
@@ -213,6 +213,7 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     addresses = _lease(host, op, network, wish)
     first = str(addresses[0].ip) if addresses else ""
     endpoint = endpoint.replace(addresses=addresses, mac=wish.to.mac or mac_for(network.name, wish.name, first))
+    policies.admit(host, op, endpoint, _record(endpoint))
     endpoint = _link_up(host, op, network, endpoint, wish)
     if wish.ports:
         endpoint = endpoint.replace(ports=publish_things(host, op, network, endpoint, wish.ports))

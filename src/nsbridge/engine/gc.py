@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks
+from nsbridge.engine import endpoints, networks, policies
 from nsbridge.errors import NsbridgeError
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.plan.diff import removing
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def remembered(host: Host) -> KernelState:
     """Return everything on the host that the store says should be there."""
-    things: list[Thing] = [*host.store.host().things]
+    things: list[Thing] = [*host.store.host().things, *policies.elements(host)]
     for network in host.store.networks():
         things += network_things(network, network.mtu)
         for endpoint in host.store.endpoints(network.name):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from nsbridge import codec
 from nsbridge.desired.addressing import with_subnets
 from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.guard import guard_elements
 from nsbridge.desired.network import host_things, network_things
+from nsbridge.engine import policies
 from nsbridge.engine.entries import Began, Dropped, Idle, Put
 from nsbridge.errors import InUse, NotFound, Taken, Unsupported
 from nsbridge.firewall.ruleset import Table
@@ -43,7 +45,7 @@ def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
         taken += [(subnet.network, f"that of network {one.name!r}") for subnet in one.subnets]
     taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in ours]
     complete = with_subnets(network, taken, seed=host.kernel.host_id())
-    if network.policed and not facts.bridge_calls:
+    if network.watched and not facts.bridge_calls:
         raise Unsupported(
             f"network {network.name!r} can't have a policy: br_netfilter isn't loaded",
             fix="`modprobe br_netfilter`, then `sysctl -w net.bridge.bridge-nf-call-iptables=0` and -ip6tables=0, "
@@ -105,7 +107,9 @@ def restore_elements(host: Host, op: Operation) -> None:
     for network in host.store.networks():
         things += network_things(network, network.mtu)
         for endpoint in host.store.endpoints(network.name):
+            things += guard_elements(network, endpoint)
             things += ports_things(network, endpoint)
+    things += policies.elements(host)
     lost = KernelState(things) - host.kernel.find(things)
     for step in diff(KernelState(), lost).steps:
         op.step(step)
@@ -160,14 +164,16 @@ def mend(host: Host, network: Network) -> tuple[Step, ...]:
     """Return the steps that put right what somebody took from a network or its endpoints' ports."""
     things: list[Thing] = [*network_things(network, network.mtu)]
     for endpoint in host.store.endpoints(network.name):
+        things += guard_elements(network, endpoint)
         things += ports_things(network, endpoint)
     return diff(KernelState(host.kernel.find(things)), KernelState(things)).steps
 
 
 def things_of(host: Host, network: Network, endpoint: Endpoint) -> tuple[Thing, ...]:
-    """Return everything of one endpoint, ports included."""
+    """Return everything of one endpoint, its ports and what policies say about it included."""
     index = host.kernel.link_index(network.ifname)
     return (
+        *policies.fragment(host, endpoint),
         *endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index),
         *ports_things(network, endpoint),
     )

@@ -1,18 +1,21 @@
-"""Policies in the kernel: those of a project as a whole, and what one endpoint that comes or goes has to do with them."""
+"""Policies in the kernel: those of a project as a whole, and what of them is about one endpoint that comes or goes."""
 
 from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.policy import levels, policy_elements, rule_elements
+from nsbridge.engine.entries import Began, Put
 from nsbridge.model.policy import Policy
-from nsbridge.plan.diff import adding, diff
+from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.desired.policy import Resolve
+    from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Operation
+    from nsbridge.engine.topology import What
     from nsbridge.firewall.ruleset import Element
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.model.policy import Party, PolicyRule
@@ -116,12 +119,31 @@ def changes(host: Host, wanted: Policy) -> tuple[Step, ...]:
     return diff(KernelState(present), KernelState(after)).steps
 
 
+def decide(host: Host, wanted: Policy, redone: bool) -> tuple[What, str, tuple[Step, ...]] | None:
+    """Return what `up` would do about a project's policy, why, and the steps; None for nothing.
+
+    redone: one of the project's networks is made anew, so addresses change.
+    """
+    have = host.store.policy(wanted.project) or Policy(wanted.project)
+    levels(wanted.rules)
+    if have == wanted and not (redone and wanted.rules):
+        steps = changes(host, wanted)
+        return ("mend", "the kernel doesn't hold all of it", steps) if steps else None
+    what: What = "create" if not have.rules else "change" if wanted.rules else "remove"
+    return what, "the file has other rules" if have.rules else "it has rules", changes(host, wanted)
+
+
+def leaving(host: Host, project: str) -> list[Entry]:
+    """Return what goes with a project's policy."""
+    policy = host.store.policy(project)
+    if policy is None:
+        return []
+    return [*map(Began, removing(elements(host, policy))), Put(policy_path(project))]
+
+
 def enforce(host: Host, wanted: Policy) -> None:
-    """Put a project's policy in force and remember it; one without rules is forgotten."""
+    """Put a project's policy in force and remember it."""
     with host.lock(), host.operation(f"policy of {wanted.project}") as op:
         for step in changes(host, wanted):
             op.step(step)
-        if wanted.rules:
-            op.replace(policy_path(wanted.project), codec.dumps(wanted) + "\n")
-        else:
-            op.remove(policy_path(wanted.project))
+        op.replace(policy_path(wanted.project), codec.dumps(wanted) + "\n")

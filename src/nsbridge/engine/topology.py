@@ -7,11 +7,12 @@ from ipaddress import ip_interface
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, ports_things
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks, services
+from nsbridge.engine import endpoints, networks, policies, services
 from nsbridge.engine.entries import Began, Started
 from nsbridge.errors import InUse, NotFound
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
+from nsbridge.model.policy import Policy
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import Netns
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Thing
     from nsbridge.store.store import ServiceRecord
 
-    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "remove"]
+    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "change", "remove"]
 
 
 class Change(Value):
@@ -229,6 +230,8 @@ def decide(
         change = _network_change(host, wanted)
         changes += [change] if change else []
     redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
+    ruled = policies.decide(host, Policy(topology.project, topology.policy), bool(redone))
+    changes += [Change("policy", topology.project, *ruled)] if ruled else []
     known = {
         network.name: host.store.network_or_none(network.name) or _first_look(host, network)
         for network in topology.networks
@@ -290,15 +293,19 @@ def _carry_out(host: Host, topology: Topology, decision: Decision) -> None:
             host.say(f"removing service {name}")
             services.stop(host, (record,))
             services.remove_things(host, name)
-    for change in decision.changes:
-        if change.kind == "network" and change.what in ("recreate", "remove"):
-            networks.remove(host, change.name)
+    changing = [c.name for c in decision.changes if c.kind == "network" and c.what in ("recreate", "remove")]
+    if changing and host.store.policy(topology.project):
+        policies.enforce(host, Policy(topology.project))  # its elements name the old subnets
+    for name in changing:
+        networks.remove(host, name)
     for change in decision.changes:
         host.say(f"{change.what} {change.kind} {change.name}".rstrip())
         if change.kind == "host":
             _mend_host(host, change)
         elif change.kind == "network" and change.what != "remove":
             _do_network(host, change, by_network[change.name])
+        elif change.kind == "policy":
+            policies.enforce(host, Policy(topology.project, topology.policy))
         elif change.kind == "service" and change.what != "remove":
             _do_service(host, change, by_service[change.name])
 
@@ -380,7 +387,8 @@ def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[S
         services.stop(host, [status.record for status in there], grace_s)
         used = [endpoint.network for status in there for endpoint in status.endpoints]
         with networks.Use(host, used), host.lock(), host.operation(f"down {project}", "on") as op:
-            op.finish(_leaving(host, [status.record.service for status in there], mine))
+            entries = _leaving(host, [status.record.service for status in there], mine)
+            op.finish([*policies.leaving(host, project), *entries])
     return there
 
 

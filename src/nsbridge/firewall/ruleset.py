@@ -153,8 +153,21 @@ class Opaque(Value):
 
 if TYPE_CHECKING:
     Expression: TypeAlias = (
-        Match | InSet | Counter | SetMarkBits | Dnat | Masquerade | Accept | Drop | Return | Goto | Jump | Opaque
-        | Vmap | Log | Reject
+        Match
+        | InSet
+        | Counter
+        | SetMarkBits
+        | Dnat
+        | Masquerade
+        | Accept
+        | Drop
+        | Return
+        | Goto
+        | Jump
+        | Opaque
+        | Vmap
+        | Log
+        | Reject
     )
 
 
@@ -184,7 +197,8 @@ class Set(Value):
     """A set of keys, or a map when `data` is given. Its elements are values of their own.
 
     key, data: field types in order: ``ifname``, ``ipv4_addr``, ``ipv6_addr``, ``inet_proto``,
-    ``inet_service``, ``nf_proto``, ``ether_addr``; as data also ``verdict``, written ``goto CHAIN``. interval: elements may be networks; with more than one key field such a
+    ``inet_service``, ``nf_proto``, ``ether_addr``; as data also ``verdict``, written ``goto CHAIN``.
+    interval: elements may be networks or spans; with more than one key field such a
     set is a pipapo set (slow to insert into, so only for what is few).
     """
 

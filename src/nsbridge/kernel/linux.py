@@ -262,7 +262,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         links[one.index] = one.link
     names = {index: link.name for index, link in links.items()}
     mtus = {link.name: link.mtu for link in links.values()}
-    found = {link.name: link for link in links.values()}
+    bridges = [link.name for link in links.values() if link.kind == "bridge" and not is_ours(link.group)]
     routes: list[tuple[Network_, str]] = []
     uplinks: dict[str, int] = {}
     for family in (4, 6):
@@ -277,7 +277,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         mtu=next(iter(uplinks.values()), 1500),
         routes=tuple(dict.fromkeys(routes)),
         sysctls=tuple([pair for pair in values if pair[1]]),
-        bridges=tuple(sorted(name for name, link in found.items() if link.kind == "bridge" and not is_ours(link.group))),
+        bridges=tuple(sorted(bridges)),
         bridge_calls=bool(sysctl.read("net/bridge/bridge-nf-call-iptables")),
     )
 

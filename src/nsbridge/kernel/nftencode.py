@@ -30,7 +30,6 @@ from nsbridge.firewall.ruleset import (
 )
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import APPEND, CREATE, EXCL, attr, be32, message, nested, text
-
 from nsbridge.model.names import ADMIN
 
 TYPE_CHECKING = False

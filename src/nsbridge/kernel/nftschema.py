@@ -106,9 +106,7 @@ PLACES_SHARED = {"arp": ("arp saddr ip", "arp saddr ether"), "icmpv6": ("icmpv6 
 
 _SHARED = [field for fields in PLACES_SHARED.values() for field in fields]
 FIELD_OF_LOAD = {(name, arguments): field for field, (name, arguments, _) in FIELDS.items() if field not in _SHARED}
-FIELD_BEHIND = {
-    carried: {FIELDS[field][:2]: field for field in fields} for carried, fields in PLACES_SHARED.items()
-}
+FIELD_BEHIND = {carried: {FIELDS[field][:2]: field for field in fields} for carried, fields in PLACES_SHARED.items()}
 
 
 def words(kind: str) -> int:

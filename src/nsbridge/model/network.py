@@ -144,6 +144,11 @@ class Network(Value):
                 fix="turn all three off, or leave security.mac_filtering on",
             )
 
+    @property
+    def watched(self) -> bool:
+        """Whether the bridge shows its frames to our rules, since packets between neighbours are to meet a policy."""
+        return self.policed or self.policy != "allow"
+
     def gateway_mode(self, version: int) -> str:
         """Return the gateway mode of that IP version."""
         return self.gateway_mode4 if version == 4 else self.gateway_mode6
