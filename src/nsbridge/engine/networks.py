@@ -59,7 +59,9 @@ def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) ->
     record = host.store.host()
     wanted = host_things(networks, facts, record.things)
     # A setting we raised and somebody set back is simply raised again; the value from before us stays remembered.
-    present = KernelState(host.kernel.find(record.things))
+    # A table may have stayed for the sake of the administrator's rules in it.
+    tables = [thing for thing in wanted if isinstance(thing, Table)]
+    present = KernelState(host.kernel.find((*record.things, *tables)))
     return HostRecord(wanted), diff(present, KernelState(wanted))
 
 
