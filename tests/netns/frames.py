@@ -1,7 +1,7 @@
 """Frames made by hand, and ears that hear what arrives: for tests of who may send what.
 
-    db      10.7.0.10 fd07::10   the victim        web  10.7.0.11 fd07::11   a neighbour whose names are taken
-    mallory 10.7.0.12 fd07::12   sends the frames  gateway 10.7.0.1 fd07::1
+db      10.7.0.10 fd07::10   the victim        web  10.7.0.11 fd07::11   a neighbour whose names are taken
+mallory 10.7.0.12 fd07::12   sends the frames  gateway 10.7.0.1 fd07::1
 """
 
 from __future__ import annotations
@@ -85,7 +85,13 @@ def checksum(data: bytes) -> int:
 def ip_packet(source: str, to: str, proto: int, body: bytes) -> bytes:
     """An IP packet around a body whose checksum, 16 bits of zero at the usual place, is filled in."""
     start, end = ip_address(source).packed, ip_address(to).packed
-    pseudo = start + end + struct.pack("!HH" if len(start) == 4 else "!II", *((proto, len(body)) if len(start) == 4 else (len(body), proto)))
+    pseudo = (
+        start
+        + end
+        + struct.pack(
+            "!HH" if len(start) == 4 else "!II", *((proto, len(body)) if len(start) == 4 else (len(body), proto))
+        )
+    )
     at = 6 if proto == 17 else 2
     body = body[:at] + struct.pack("!H", checksum(pseudo + body) or 0xFFFF) + body[at + 2 :]
     if len(start) == 4:

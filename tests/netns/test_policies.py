@@ -83,7 +83,9 @@ def test_what_a_file_allows_passes_and_nothing_else(lab: Lab, tmp_path: Path) ->
         refused = lab.tcp("10.7.0.10", 80, "web", timeout_s=0.5)
         assert refused.error == "Connection refused"  # rejected: told at once
         assert lab.tcp("10.7.0.10", 80, "mallory", timeout_s=0.3).error == "no answer"  # denied: without a word
-        assert re.search(r"counter packets [1-9]\d* bytes \d+ reject", lab.sh("nft list chain inet nsbridge refuse").out)
+        assert re.search(
+            r"counter packets [1-9]\d* bytes \d+ reject", lab.sh("nft list chain inet nsbridge refuse").out
+        )
         assert "goto refuse_log" in lab.sh("nft list map inet nsbridge out4_3").out
         assert topology.decide(host, rules).changes == ()
         # An answer passes, whoever may begin nothing.
@@ -106,7 +108,9 @@ def test_rules_follow_services_that_come_and_go(lab: Lab, tmp_path: Path) -> Non
         assert "10.7.0.11 . 10.7.0.10 . udp . 9000 : goto allow" in listed
         endpoints.disconnect(host, "town", "db")
         assert "10.7.0.10" not in lab.sh("nft list map inet nsbridge out4_1").out
-        wish = endpoints.Wish("db", "/run/netns/db", rules.services[0].attachments[0].replace(ipv4=ip_address("10.7.0.77")))
+        wish = endpoints.Wish(
+            "db", "/run/netns/db", rules.services[0].attachments[0].replace(ipv4=ip_address("10.7.0.77"))
+        )
         endpoints.connect(host, wish)
         assert "10.7.0.11 . 10.7.0.77 . udp . 9000 : goto allow" in lab.sh("nft list map inet nsbridge out4_1").out
         assert tell(lab, "web", "10.7.0.77", "db")
@@ -132,8 +136,10 @@ def test_the_administrators_rules_survive_us(lab: Lab) -> None:
         endpoints.unpublish(host, "web", (PublishedPort(EAR, 9100, "udp"),))
         topology.up(host, one)
         assert lab.sh("nft list chain inet nsbridge admin").out == mine
-        lab.sh("nft delete rule inet nsbridge forwarding handle "
-               + re.findall(r"handle (\d+)", lab.sh("nft -a list chain inet nsbridge forwarding").out)[-1])
+        lab.sh(
+            "nft delete rule inet nsbridge forwarding handle "
+            + re.findall(r"handle (\d+)", lab.sh("nft -a list chain inet nsbridge forwarding").out)[-1]
+        )
         from nsbridge.desired.ruleset import skeleton
         from nsbridge.plan.step import Step
 
@@ -180,7 +186,10 @@ def test_gateway_modes_and_trusted_interfaces(lab: Lab) -> None:
             {"gateway_mode4": "routed", "gateway_mode6": "routed"},
             {"published": False, "direct": True, "direct6": True, "unpublished": False, "ping": True},
         ),
-        ({"trusted": ("up0",)}, {"published": True, "direct": True, "direct6": True, "unpublished": True, "ping": True}),
+        (
+            {"trusted": ("up0",)},
+            {"published": True, "direct": True, "direct6": True, "unpublished": True, "ping": True},
+        ),
         ({"trusted": ("other0",)}, {"published": True, **nothing}),
     ):
         with up(town("db", "web", ports=ports, **wishes)):

@@ -7,7 +7,25 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from frames import ARP, EAR, IP, IP6, VLAN, Ear, arp_reply, frame, icmp6, known, mac, neighbour, path, send, town, udp, up
+from frames import (
+    ARP,
+    EAR,
+    IP,
+    IP6,
+    VLAN,
+    Ear,
+    arp_reply,
+    frame,
+    icmp6,
+    known,
+    mac,
+    neighbour,
+    path,
+    send,
+    town,
+    udp,
+    up,
+)
 from lab import Lab, eventually, sh
 
 from nsbridge.desired.guard import guard_table, link_local
@@ -184,7 +202,9 @@ def test_icc_false_keeps_neighbours_apart_but_not_from_published_ports(lab: Lab,
         ear = Ear("db").__enter__()
 
         def asked(to: str, port: int = EAR) -> bool:
-            program = f"import socket; socket.socket(socket.AF_INET{'6' * (':' in to)}, 2).sendto(b'boo', ('{to}', {port}))"
+            program = (
+                f"import socket; socket.socket(socket.AF_INET{'6' * (':' in to)}, 2).sendto(b'boo', ('{to}', {port}))"
+            )
             lab.sh(["python3", "-c", program], "web", check=False)
             return ear.hears(b"boo")
 
@@ -196,7 +216,7 @@ def test_icc_false_keeps_neighbours_apart_but_not_from_published_ports(lab: Lab,
         assert asked("198.51.100.1", 9100)
         lab.sh("nft flush chain bridge nsbridge between")
         if call:
-            lab.sh("nft add element inet nsbridge icc '{ \"nsb-town\" . \"nsb-town\" }'")
+            lab.sh('nft add element inet nsbridge icc \'{ "nsb-town" . "nsb-town" }\'')
         assert asked(DB)
         assert asked(DB6)
         lab.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
