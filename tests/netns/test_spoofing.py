@@ -28,7 +28,8 @@ from frames import (
 )
 from lab import Lab, eventually, sh
 
-from nsbridge.desired.guard import guard_table, link_local
+from nsbridge.desired.guard import link_local
+from nsbridge.desired.senders import guard_table
 from nsbridge.kernel.nftnetlink import Nft
 
 if TYPE_CHECKING:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
+
 from nsbridge.desired.guard import guard_elements
 from nsbridge.errors import InvalidIntent
 from nsbridge.firewall.ruleset import Element
@@ -12,7 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.model.endpoint import Endpoint, PublishedPort
     from nsbridge.model.network import Network
-    from nsbridge.state.things import Address_, Thing
+    from nsbridge.state.things import Address_, Network_, Thing
+
+EVERYWHERE: dict[int, Network_] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+"""The destination of a default route, by IP version."""
 
 
 def _pair(network: Network, endpoint: Endpoint, mtu: int, bridge_index: int) -> tuple[Link, Link]:
@@ -53,8 +58,6 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
 
     mtu: bytes. bridge_index: the ifindex of the network's bridge, which names the link group of its ports.
     """
-    from ipaddress import ip_network
-
     netns, name = endpoint.netns, endpoint.ifname
     settings = f"net/ipv6/conf/{name}/"
     found: list[Thing] = [*guard_elements(network, endpoint), *_pair(network, endpoint, mtu, bridge_index)]
@@ -72,9 +75,14 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
         found.append(Address(netns, name, address, why=f"address of {endpoint.name!r} on {network.name!r}"))
         subnet = network.subnet(address.version)
         if endpoint.gateway and not network.internal and subnet is not None:
-            everywhere = ip_network("0.0.0.0/0" if address.version == 4 else "::/0")
             found.append(
-                Route(netns, everywhere, name, via=subnet.gateway_interface.ip, why=f"the way out of {network.name!r}")
+                Route(
+                    netns,
+                    EVERYWHERE[address.version],
+                    name,
+                    via=subnet.gateway_address,
+                    why=f"the way out of {network.name!r}",
+                )
             )
     return tuple(found)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from nsbridge.desired.guard import guard_table
-from nsbridge.desired.ruleset import skeleton
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.names import ALIAS, BRIDGE_GROUP, TABLE, mac_for
 from nsbridge.state.things import HOST, Address, Link, Sysctl
@@ -155,11 +153,15 @@ def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Itera
     remembered: what it was before: of the settings we raised, the values they had, and whose bridges were there then;
     facts alone can't tell ours apart.
     """
+    from nsbridge.desired.ruleset import skeleton  # not needed by what touches one endpoint
+
     networks = tuple(networks)
     if not networks:
         return ()
     found: list[Thing] = [skeleton()]
     if any(network.guarded for network in networks):
+        from nsbridge.desired.senders import guard_table
+
         found.append(guard_table())
     before = tuple(remembered)
     kept = {thing.key: thing for thing in before if isinstance(thing, Sysctl)}

@@ -7,10 +7,10 @@ addresses: so endpoints that come and go add and take their own elements and mov
 
 from __future__ import annotations
 
-from nsbridge.desired.ruleset import IN_LEVELS, OUT_LEVELS
 from nsbridge.errors import InvalidIntent
 from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.model.names import TABLE
+from nsbridge.model.policy import IN_LEVELS, OUT_LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -40,6 +40,7 @@ from nsbridge.firewall.ruleset import (
     Vmap,
 )
 from nsbridge.model.names import ADMIN, MARK_BIT, TABLE
+from nsbridge.model.policy import IN_LEVELS, OUT_LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,9 +93,6 @@ SETS: tuple[Set, ...] = (
         why="ports on one address of the host",
     ),
 )
-
-OUT_LEVELS, IN_LEVELS = 5, 3
-"""How many rules of a policy may overlap one another, of those about what endpoints begin and what comes in."""
 
 
 def _policy_sets() -> tuple[Set, ...]:

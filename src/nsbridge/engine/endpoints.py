@@ -12,6 +12,7 @@ from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFou
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
+from nsbridge.model.network import interface
 from nsbridge.model.service import Attachment
 from nsbridge.plan.diff import adding, removing
 from nsbridge.state.things import Link, Route
@@ -61,8 +62,6 @@ def _record(endpoint: Endpoint) -> str:
 
 def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Interface_, ...]:
     """Claim an address of every subnet: the one asked for, or the next free one."""
-    from ipaddress import ip_interface
-
     asked: dict[int, Address_ | None] = {4: wish.to.ipv4, 6: wish.to.ipv6}
     for version, address in asked.items():
         if address is not None and network.subnet(version) is None:
@@ -80,7 +79,7 @@ def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Int
         else:
             op.leasing(network.name, address, wish.name)
             leases.claim(host.store.root, network, address, wish.name)
-        found.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
+        found.append(interface(address, subnet.network.prefixlen))
     return tuple(found)
 
 
@@ -286,6 +285,22 @@ def disconnect(host: Host, network: str, name: str) -> Endpoint:
     return endpoint
 
 
+def disconnect_all(host: Host, network: str, chosen: Iterable[str]) -> tuple[Endpoint, ...]:
+    """Take many endpoints off a network in one operation; return what they were. NotFound, before anything goes.
+
+    Their links go by their group, so the kernel waits for RCU once and not 20 ms for each.
+    """
+    with networks.Use(host, (network,)), host.lock():
+        there = tuple([find_one(host, name, network) for name in dict.fromkeys(chosen)])
+        with host.operation(f"disconnect {len(there)} endpoints from {network}", "on") as op:
+            parts = [detach_entries(host, endpoint) for endpoint in there]
+            steps = removing([thing for things, _ in parts for thing in things])
+            op.finish([*map(Began, steps), *(entry for _, entries in parts for entry in entries)])
+            for endpoint in there:
+                names.refresh(host, op, endpoint.netns, network, here=False)
+    return there
+
+
 def find_one(host: Host, name: str, network: str = "") -> Endpoint:
     """Return the endpoint of that name; NotFound without one, InUse when it is on several networks and none is named.
 
@@ -322,7 +337,7 @@ def _publish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: s
     network = find_one(host, name, network).network
     with host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
-        with host.operation(f"publish {' '.join(map(str, ports))} of {name}") as op:
+        with host.operation(f"publish {_few(ports)} of {name}") as op:
             fixed = publish_things(host, op, host.store.network(network), endpoint, ports)
             endpoint = endpoint.replace(ports=(*endpoint.ports, *fixed))
             op.replace(host.store.endpoint_path(network, name), _record(endpoint))
@@ -337,22 +352,32 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
     network = find_one(host, name, network).network
     with host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
-        gone = [port for port in endpoint.ports if any(_means(asked, port) for asked in ports)]
-        for asked in ports:
-            if not any(_means(asked, port) for port in endpoint.ports):
-                have = ", ".join(map(str, endpoint.ports)) or "none"
-                said = str(asked) if asked.host_port else f"{asked.target}/{asked.proto}"
-                raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
-        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in gone))
-        things = ports_things(host.store.network(network), endpoint.replace(ports=tuple(gone)))
-        with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:
+        asked = {_called(port): port for port in ports}
+        gone = tuple(port for port in endpoint.ports if _called(port) in asked or _by_target(port) in asked)
+        unknown = asked.keys() - {key(port) for port in gone for key in (_called, _by_target)}
+        if unknown:
+            one = asked[next(iter(unknown))]
+            have = ", ".join(map(str, endpoint.ports)) or "none"
+            said = str(one) if one.host_port else f"{one.target}/{one.proto}"
+            raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
+        going = frozenset(gone)
+        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in going))
+        things = ports_things(host.store.network(network), endpoint.replace(ports=gone))
+        with host.operation(f"unpublish {_few(gone)} of {name}", "on") as op:
             path = host.store.endpoint_path(network, name)
             op.finish([*map(Began, removing(things)), Put(path, _record(kept))])
         return kept
 
 
-def _means(asked: PublishedPort, port: PublishedPort) -> bool:
-    """Tell whether `asked` names the published `port`."""
-    if (asked.proto, asked.target) != (port.proto, port.target):
-        return False
-    return asked.host_port == 0 or (asked.host_port, asked.host_ip) == (port.host_port, port.host_ip)
+def _called(port: PublishedPort) -> tuple[object, ...]:
+    """A port as it is called: with its place on the host, or by its target alone."""
+    return (port.proto, port.target, port.host_port, port.host_ip) if port.host_port else _by_target(port)
+
+
+def _by_target(port: PublishedPort) -> tuple[object, ...]:
+    return port.proto, port.target
+
+
+def _few(ports: tuple[PublishedPort, ...]) -> str:
+    """Name some ports: there may be tens of thousands."""
+    return " ".join(map(str, ports[:3])) + (f" and {len(ports) - 3} more" if len(ports) > 3 else "")

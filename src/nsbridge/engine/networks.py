@@ -54,6 +54,18 @@ def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
     return complete.replace(mtu=network.mtu or facts.mtu, guarded=facts.bridge_filter)
 
 
+def filled(wanted: Network, have: Network) -> Network:
+    """Return `wanted` with what it left open as it was chosen for `have`."""
+    subnets = list(wanted.subnets)
+    for subnet in have.subnets:
+        version = subnet.network.version
+        asked_otherwise = version == 4 and wanted.subnets and not wanted.subnet(4) and not wanted.ipv6
+        if wanted.subnet(version) is None and (version == 4 or wanted.ipv6) and not asked_otherwise:
+            subnets.append(subnet)
+    subnets.sort(key=lambda subnet: subnet.network.version)
+    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu, guarded=have.guarded)
+
+
 def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) -> tuple[HostRecord, Plan]:
     """Return what these networks share on the host, and the plan that gets there from what is there."""
     record = host.store.host()

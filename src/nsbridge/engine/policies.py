@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nsbridge import codec
-from nsbridge.desired.policy import levels, policy_elements, rule_elements
 from nsbridge.engine.entries import Began, Put
 from nsbridge.model.policy import Policy
 from nsbridge.plan.diff import adding, diff, removing
@@ -57,6 +56,8 @@ def _addresses(host: Host, party: Party) -> tuple[Network_, ...]:
 
 def elements(host: Host, policy: Policy | None = None) -> tuple[Element, ...]:
     """Return what the policies of all projects, or this one, should hold in the kernel now."""
+    from nsbridge.desired.policy import policy_elements
+
     resolve = _resolver(host)
     wanted = (policy,) if policy is not None else host.store.policies()
     return tuple([element for one in wanted for element in policy_elements(one.rules, resolve)])
@@ -64,8 +65,13 @@ def elements(host: Host, policy: Policy | None = None) -> tuple[Element, ...]:
 
 def fragment(host: Host, endpoint: Endpoint) -> tuple[Element, ...]:
     """Return what of all policies is about this endpoint's addresses, because a rule names it."""
+    policies = host.store.policies()
+    if not policies:  # and nothing of it is loaded
+        return ()
+    from nsbridge.desired.policy import levels
+
     found: dict[tuple[str, ...], Element] = {}
-    for policy in host.store.policies():
+    for policy in policies:
         named = [any(_names(party, endpoint) for party in (rule.source, rule.target)) for rule in policy.rules]
         if not any(named):
             continue
@@ -84,6 +90,8 @@ def _names(party: Party, endpoint: Endpoint) -> bool:
 def _about(
     rule: PolicyRule, level: int, endpoint: Endpoint, mine: tuple[Network_, ...], resolve: Resolve
 ) -> list[Element]:
+    from nsbridge.desired.policy import rule_elements
+
     found = []
     if _names(rule.source, endpoint):
         found += rule_elements(rule, level, mine, resolve(rule.target))
@@ -124,6 +132,8 @@ def decide(host: Host, wanted: Policy, redone: bool) -> tuple[What, str, tuple[S
 
     redone: one of the project's networks is made anew, so addresses change.
     """
+    from nsbridge.desired.policy import levels
+
     have = host.store.policy(wanted.project) or Policy(wanted.project)
     levels(wanted.rules)
     if have == wanted and not (redone and wanted.rules):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
-
 from nsbridge import codec
-from nsbridge.desired.endpoint import endpoint_things, ports_things
 from nsbridge.desired.network import network_things
 from nsbridge.engine import endpoints, networks, policies, services
 from nsbridge.engine.entries import Began, Started
+from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
-from nsbridge.model.endpoint import Endpoint
-from nsbridge.model.names import mac_for
 from nsbridge.model.policy import Policy
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import Netns
-from nsbridge.store import leases
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -28,10 +23,10 @@ if TYPE_CHECKING:
     from nsbridge.engine.host import Host
     from nsbridge.engine.services import Status
     from nsbridge.model.endpoint import PublishedPort
-    from nsbridge.model.network import Network, Subnet
+    from nsbridge.model.network import Network
     from nsbridge.model.service import Service, Topology
     from nsbridge.plan.step import Step
-    from nsbridge.state.things import Address_, Thing
+    from nsbridge.state.things import Thing
     from nsbridge.store.store import ServiceRecord
 
     What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "change", "remove"]
@@ -61,22 +56,17 @@ class Decision(Value):
 # deciding
 
 
-def filled(wanted: Network, have: Network) -> Network:
-    """Return `wanted` with what it left open as it was chosen for `have`."""
-    subnets = list(wanted.subnets)
-    for subnet in have.subnets:
-        version = subnet.network.version
-        asked_otherwise = version == 4 and wanted.subnets and not wanted.subnet(4) and not wanted.ipv6
-        if wanted.subnet(version) is None and (version == 4 or wanted.ipv6) and not asked_otherwise:
-            subnets.append(subnet)
-    subnets.sort(key=lambda subnet: subnet.network.version)
-    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu, guarded=have.guarded)
-
-
 def _lost(host: Host, things: Iterable[Thing]) -> tuple[Step, ...]:
     """Return the steps that put back what of these things the kernel doesn't hold."""
     things = tuple(things)
-    return diff(KernelState(host.kernel.find(things)), KernelState(things)).steps
+    return _absent(KernelState(host.kernel.find(things)), things)
+
+
+def _absent(found: KernelState, things: Iterable[Thing]) -> tuple[Step, ...]:
+    """Return the steps that bring those of the things which weren't found."""
+    things = tuple(things)
+    here = [thing for thing in things if found.find(thing.identity) is not None]
+    return diff(KernelState(here), KernelState(things)).steps
 
 
 def _network_change(host: Host, wanted: Network) -> Change | None:
@@ -87,48 +77,10 @@ def _network_change(host: Host, wanted: Network) -> Change | None:
         _, shared = networks.shared_steps(host, (*host.store.networks(), complete), facts)
         steps = (*shared.steps, *adding(network_things(complete, complete.mtu)))
         return Change("network", wanted.name, "create", "it doesn't exist", steps)
-    if filled(wanted, have) != have:
+    if networks.filled(wanted, have) != have:
         return Change("network", wanted.name, "recreate", "the file asks for something else")
     steps = _lost(host, network_things(have, have.mtu))
     return Change("network", wanted.name, "mend", "the kernel doesn't hold all of it", steps) if steps else None
-
-
-def _foreseen(host: Host, service: Service, known: dict[str, Network], promised: set[Address_]) -> tuple[Thing, ...]:
-    """Return what a service that doesn't exist yet will hold, with the addresses it would get now.
-
-    promised: addresses that services before it would get; its own come to them.
-    """
-    found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
-    for place, attachment in enumerate(service.attachments):
-        network = known.get(attachment.network)
-        if network is None:
-            continue
-        asked = {4: attachment.ipv4, 6: attachment.ipv6}
-        addresses = []
-        for subnet in network.subnets:
-            address = asked[subnet.network.version] or _next(host, network, subnet, promised)
-            promised.add(address)
-            addresses.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
-        first = str(addresses[0].ip) if addresses else ""
-        endpoint = Endpoint(
-            network.name,
-            service.name,
-            service.netns,
-            ifname=f"eth{place}",
-            addresses=tuple(addresses),
-            mac=attachment.mac or mac_for(network.name, service.name, first),
-            ports=service.ports if place == 0 else (),
-            gateway=place == 0,
-        )
-        index = host.kernel.link_index(network.ifname)
-        found += endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
-        found += ports_things(network, endpoint)
-    return tuple(found)
-
-
-def _next(host: Host, network: Network, subnet: Subnet, promised: set[Address_]) -> Address_:
-    found = leases.peek(host.store.root, network, subnet, len(promised) + 1)
-    return next((address for address in found if address not in promised), subnet.network.network_address)
 
 
 def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
@@ -159,21 +111,33 @@ def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list
     return missing, left
 
 
+class _Looked:
+    """What the kernel holds of all services there are, asked for in one go."""
+
+    def __init__(self, host: Host, wanted: Iterable[Service]) -> None:
+        there = [service for service in wanted if host.store.service_or_none(service.name) is not None]
+        self._things = {service.name: service_things(host, service) for service in there}
+        self._found = KernelState(host.kernel.find(thing for things in self._things.values() for thing in things))
+
+    def absent(self, service: Service) -> tuple[Step, ...]:
+        """Return the steps that put back what of a service the kernel doesn't hold."""
+        return _absent(self._found, self._things[service.name])
+
+
 def _service_change(
-    host: Host, service: Service, known: dict[str, Network], redone: set[str], promised: set[Address_]
+    host: Host, service: Service, known: dict[str, Network], redone: set[str], promised: Promised, looked: _Looked
 ) -> Change | None:
     record = host.store.service_or_none(service.name)
     if record is None or record.service.project != service.project:
         # A name of another project's is refused when it is claimed, with words that say whose it is.
-        steps = adding(_foreseen(host, service, known, promised))
+        steps = adding(foreseen(host, service, known, promised))
         return Change("service", service.name, "create", "it doesn't exist", steps)
     old = record.service
     if any(attachment.network in redone for attachment in service.attachments):
         return Change("service", service.name, "recreate", "its network is made anew")
     if old.replace(ports=service.ports) != service:
         return Change("service", service.name, "recreate", "the file asks for something else")
-    things = service_things(host, service)
-    steps = _lost(host, things)
+    steps = looked.absent(service)
     if any(isinstance(thing, Netns) for step in steps for thing in step.things):
         return Change("service", service.name, "recreate", "its namespace is gone", steps)
     if steps:
@@ -181,7 +145,7 @@ def _service_change(
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[0].network, service.name)
         missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
-        if missing or extra:
+        if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
         return Change("service", service.name, "start", "its command has ended")
@@ -206,6 +170,11 @@ def _unused(host: Host, topology: Topology) -> list[Network]:
     ]
 
 
+def _policy_change(host: Host, topology: Topology, redone: bool) -> list[Change]:
+    ruled = policies.decide(host, Policy(topology.project, topology.policy), redone)
+    return [Change("policy", topology.project, *ruled)] if ruled else []
+
+
 def decide(
     host: Host,
     topology: Topology,
@@ -218,7 +187,7 @@ def decide(
 
     only: these services and what they depend on, all when empty.
     """
-    chosen = [service for service in topology.started_order() if service.name in topology.needed(only)]
+    chosen = topology.started_order(only)
     for name in topology.external:
         host.store.network(name)
     changes: list[Change] = []
@@ -230,16 +199,15 @@ def decide(
         change = _network_change(host, wanted)
         changes += [change] if change else []
     redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
-    ruled = policies.decide(host, Policy(topology.project, topology.policy), bool(redone))
-    changes += [Change("policy", topology.project, *ruled)] if ruled else []
+    changes += _policy_change(host, topology, bool(redone))
     known = {
-        network.name: host.store.network_or_none(network.name) or _first_look(host, network)
+        network.name: host.store.network_or_none(network.name) or networks.chosen(host, network, host.kernel.facts())
         for network in topology.networks
     }
     known |= {name: host.store.network(name) for name in topology.external}
-    promised: set[Address_] = set()
+    promised, looked = Promised(host), _Looked(host, chosen)
     for service in chosen:
-        change = _service_change(host, service, known, redone, promised)
+        change = _service_change(host, service, known, redone, promised, looked)
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
         changes += [change] if change else []
@@ -252,10 +220,6 @@ def decide(
         if remove_orphans or not any(endpoint for endpoint in host.store.endpoints(network.name)):
             changes.append(Change("network", network.name, "remove", "the file doesn't have it"))
     return Decision(tuple(changes), tuple(remarks))
-
-
-def _first_look(host: Host, network: Network) -> Network:
-    return networks.chosen(host, network, host.kernel.facts())
 
 
 # doing

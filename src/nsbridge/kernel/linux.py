@@ -11,13 +11,11 @@ import _socket
 import errno
 import time
 
-from nsbridge.errors import KernelError
-from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl
 from nsbridge.kernel.interface import HostFacts
-from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
+from nsbridge.kernel.netlink import ROUTE, NetlinkSocket
 from nsbridge.model.names import is_ours
-from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+from nsbridge.state.things import HOST, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.kernel.nftnetlink import Nft
-    from nsbridge.kernel.rtnetlink import FoundLink
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
     from nsbridge.state.things import Network_, Thing
@@ -67,65 +64,9 @@ class LinuxKernel:
 
     def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
         """Return those of the things that exist and are ours."""
-        asked = tuple(things)
-        inner: dict[str, list[Thing]] = {}
-        firewall: list[Table | Element] = []
-        found: set[tuple[str, ...]] = set()
-        for thing in asked:
-            if isinstance(thing, (Table, Element)):
-                firewall.append(thing)
-            elif isinstance(thing, ForeignAccept):
-                from nsbridge.kernel import foreign
+        from nsbridge.kernel.finding import find
 
-                if foreign.present(thing, self.nft):
-                    found.add(thing.identity)
-            elif isinstance(thing, Netns):
-                if netns.ours(thing.path):
-                    found.add(thing.identity)
-            else:
-                inner.setdefault(thing.netns, []).append(thing)
-        for path, there in inner.items():
-            found |= {thing.identity for thing in self._find_there(path, there)}
-        if firewall:
-            found |= {thing.identity for thing in self.nft.find(tuple(firewall))}
-        return tuple([thing for thing in asked if thing.identity in found])
-
-    def _find_there(self, path: str, things: list[Thing]) -> list[Thing]:
-        if path == HOST:
-            return [thing for thing in things if _exists(self.route, thing)]
-        indexes: dict[tuple[str, ...], tuple[int, int]] = {}
-
-        def look() -> list[Thing]:
-            with NetlinkSocket(ROUTE) as sock:
-                for thing in things:
-                    if isinstance(thing, Link) and (one := _link(sock, path, thing.name)):
-                        indexes[thing.identity] = (one.index, one.peer_index)
-                return [thing for thing in things if not isinstance(thing, Link) and _exists(sock, thing)]
-
-        try:
-            found = netns.inside(path, look)
-            from nsbridge.kernel.observe import nsid_of
-
-            nsid = nsid_of(self.route, path) if indexes else -1
-        except OSError as err:
-            if err.errno in (errno.ENOENT, errno.EINVAL, errno.ESRCH):
-                return []
-            raise KernelError(f"can't look into {path}: {err.strerror}", errno=err.errno or 0) from err
-        return found + [thing for thing in things if self._joined(nsid, *indexes.get(thing.identity, (0, 0)))]
-
-    def _joined(self, nsid: int, index: int, peer_index: int) -> bool:
-        """Tell whether that link of that namespace is the inner end of a pair whose outer end is ours.
-
-        Inside a namespace links bear no mark of ours, and the name may be somebody else's.
-        """
-        if nsid < 0 or not peer_index:
-            return False
-        try:
-            body = self.route.request(rtnetlink.get_link_at(peer_index))[0][1]
-        except Refused:
-            return False
-        outer = rtnetlink.decode_link(HOST, body)
-        return is_ours(outer.link.group) and (outer.peer_nsid, outer.peer_index) == (nsid, index)
+        return find(self, things)
 
     def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:
         """Read everything of ours on the host and everything in these namespaces (paths).
@@ -203,34 +144,6 @@ class LinuxKernel:
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
-
-
-def _link(sock: NetlinkSocket, path: str, name: str) -> FoundLink | None:
-    try:
-        return rtnetlink.decode_link(path, sock.request(rtnetlink.get_link(name))[0][1])
-    except Refused:
-        return None
-
-
-def _exists(sock: NetlinkSocket, thing: Thing) -> bool:
-    """Whether a link of ours, an address, a route or a setting is there, in the namespace of socket and thread."""
-    if isinstance(thing, Sysctl):
-        return sysctl.read(thing.key) == thing.value
-    if isinstance(thing, Link):
-        link = _link(sock, thing.netns, thing.name)
-        return link is not None and is_ours(link.link.group)
-    if not isinstance(thing, (Address, Route)):
-        return False
-    link = _link(sock, thing.netns, thing.link)
-    if link is None:
-        return False
-    names = {link.index: thing.link}
-    if isinstance(thing, Address):
-        replies = sock.dump(rtroute.get_addresses(link.index))
-        return any(rtroute.decode_address(thing.netns, body, names) == thing for _, body in replies)
-    replies = sock.dump(rtroute.get_routes(thing.dst.version, link.index))
-    found = [rtroute.decode_route(thing.netns, body, names) for _, body in replies]
-    return (thing, rtroute.PROTOCOL) in found
 
 
 def _held(proto: str, address: str, port: int) -> bool:

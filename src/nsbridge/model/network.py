@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Interface_, Network_
 
 
+def interface(address: Address_, prefixlen: int) -> Interface_:
+    """Return an address with the prefix length of its subnet; made from numbers, for reading text takes 30 us."""
+    from ipaddress import IPv4Interface, IPv6Interface
+
+    return (IPv4Interface if address.version == 4 else IPv6Interface)((int(address), prefixlen))
+
+
 class Subnet(Value):
     """One subnet of a network.
 
@@ -46,9 +53,12 @@ class Subnet(Value):
     @property
     def gateway_interface(self) -> Interface_:
         """The bridge's address with the prefix length of the subnet."""
-        from ipaddress import ip_interface
+        return interface(self.gateway_address, self.network.prefixlen)
 
-        return ip_interface(f"{self.gateway or self.network.network_address + 1}/{self.network.prefixlen}")
+    @property
+    def gateway_address(self) -> Address_:
+        """The bridge's address."""
+        return self.network.network_address + 1 if self.gateway is None else self.gateway
 
     def usable(self, address: Address_) -> bool:
         """Tell whether an endpoint may have it: inside, and not network, broadcast, gateway or reserved."""
@@ -57,7 +67,7 @@ class Subnet(Value):
             return False
         if net.version == 4 and address == net.broadcast_address:
             return False
-        return address != self.gateway_interface.ip and all(address != taken for _, taken in self.reserved)
+        return address != self.gateway_address and all(address != taken for _, taken in self.reserved)
 
     def pool(self) -> tuple[int, int]:
         """First and last address to try when one is given out, as integers, both included."""

@@ -18,6 +18,9 @@ VERDICTS = ("allow", "deny", "reject")
 PROTOCOLS = ("any", "tcp", "udp", "sctp", "icmp")
 ALL_PORTS = ((0, 65535),)
 
+OUT_LEVELS, IN_LEVELS = 5, 3
+"""How many rules of a policy may overlap one another, of those about what endpoints begin and what comes in."""
+
 
 class Party(Value):
     """One side of a rule. kind: ``service``, ``network`` (name: its own), or ``address`` with `nets`."""

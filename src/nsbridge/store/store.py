@@ -68,11 +68,20 @@ class HostRecord(Value):
         return tuple(thing for thing in self.things if isinstance(thing, Sysctl))
 
 
+def _value(text: str) -> Any:
+    """Read a record, None when it is empty or torn."""
+    try:
+        return codec.loads(text) if text else None
+    except ValueError:
+        return None
+
+
 class Store:
     """The files under one root. Reading a record that is torn or isn't there gives None."""
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._networks: dict[str, tuple[str, Network]] = {}
 
     def open(self) -> None:
         """Make the root, and forget what a reboot has taken away; networks stay, to be built again when needed."""
@@ -100,13 +109,7 @@ class Store:
         return files.NameLock(f"{self.root}/names.lock", name)
 
     def _read(self, path: str) -> Any:
-        text = files.read(f"{self.root}/{path}")
-        if not text:
-            return None
-        try:
-            return codec.loads(text)
-        except ValueError:
-            return None
+        return _value(files.read(f"{self.root}/{path}") or "")
 
     # networks
 
@@ -117,8 +120,16 @@ class Store:
 
     def network_or_none(self, name: str) -> Network | None:
         """Return the network of that name, None without one."""
-        found: Network | None = self._read(f"networks/{name}.json")
-        return found
+        # Every operation on an endpoint reads its network twice. The file is always read, so it may change under us,
+        # but parsed again only when its text is another: values are frozen, so the last one can be given out again.
+        text = files.read(f"{self.root}/networks/{name}.json") or ""
+        known = self._networks.get(name)
+        if known is None or known[0] != text:
+            found = _value(text)
+            if found is None:
+                return None
+            known = self._networks[name] = text, found
+        return known[1]
 
     def network(self, name: str) -> Network:
         """Return the network of that name; NotFound says which there are."""

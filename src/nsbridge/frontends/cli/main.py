@@ -1,6 +1,7 @@
 """The command `nsbridge`: find the verb, parse its arguments, open the host, do it, and say what went wrong.
 
-A verb pays for nothing but itself: argparse is built for that verb alone, and its module imported when it is known.
+A verb pays for nothing but itself: its module is imported when it is known, and argparse, for that verb alone, only
+when the line isn't plain (`plain`).
 SIGTERM and SIGHUP become an exception, so an operation under way is walked back before we end; SIGKILL leaves that
 to the next command.
 """
@@ -11,6 +12,7 @@ import os
 import sys
 
 from nsbridge.frontends.cli import output, trouble
+from nsbridge.frontends.cli.plain import arguments
 from nsbridge.frontends.cli.table import find
 
 TYPE_CHECKING = False
@@ -45,7 +47,9 @@ def script() -> None:
         # Python would complain once more when it closes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = trouble.BROKEN_PIPE
-    sys.exit(code)
+    # At once: taking the interpreter apart would cost 2 to 5 ms more, and the kernel frees it all as well.
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _ended(number: int, frame: object) -> None:
@@ -96,9 +100,11 @@ def _dispatch(words: list[str], debug: bool) -> int:
     rest = words[length:]
     if verb.name == "demo":
         return _call(verb, rest)
-    from nsbridge.frontends.cli.parser import parser_for
+    args = arguments(verb, [*extra, *rest])
+    if args is None:
+        from nsbridge.frontends.cli.parser import parser_for
 
-    args = parser_for(verb).parse_args([*extra, *rest])
+        return _run(verb, parser_for(verb).parse_args([*extra, *rest]))
     return _run(verb, args)
 
 
