@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 
+from nsbridge.desired.guard import guard_elements
 from nsbridge.model.names import ALIAS, PORT_GROUP
 from nsbridge.state.things import HOST, Address, Link, Route, Sysctl
 
@@ -32,7 +33,8 @@ def _pair(network: Network, endpoint: Endpoint, mtu: int, bridge_index: int) -> 
         # Needed for an endpoint's own published port once br_netfilter shows bridged packets to the NAT rules.
         hairpin=True,
         # S16: frames between ports meet our rules only where br_netfilter shows them, so the bridge itself is told.
-        isolated=not network.icc,
+        # Where our second table can tell what else may pass, it keeps neighbours apart (desired/guard.py).
+        isolated=not network.icc and not network.guarded,
         autoconf=False,
         alias=f"{ALIAS}: {endpoint.name} on {network.name}",
         why=f"port of {endpoint.name!r} on the bridge of {network.name!r}",
@@ -56,7 +58,7 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
     """
     netns, name = endpoint.netns, endpoint.ifname
     settings = f"net/ipv6/conf/{name}/"
-    found: list[Thing] = [*_pair(network, endpoint, mtu, bridge_index)]
+    found: list[Thing] = [*guard_elements(network, endpoint), *_pair(network, endpoint, mtu, bridge_index)]
     if network.subnet(6) is None:
         found.append(
             Sysctl(netns, settings + "disable_ipv6", "1", why="an IPv4 network: no autoconf floods the bridge")
@@ -64,6 +66,9 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
     else:
         found.append(Sysctl(netns, settings + "accept_ra", "0", why="addresses are given, not advertised"))
         found.append(Sysctl(netns, settings + "accept_dad", "0", why="a lease is exclusive: usable at once"))
+    if not endpoint.gateway and network.subnet(4) is not None:
+        # The default route is elsewhere, so a strict filter would refuse what comes here from afar.
+        found.append(Sysctl(netns, f"net/ipv4/conf/{name}/rp_filter", "2", why="S23: several networks, loose filter"))
     for address in endpoint.addresses:
         found.append(Address(netns, name, address, why=f"address of {endpoint.name!r} on {network.name!r}"))
         subnet = network.subnet(address.version)

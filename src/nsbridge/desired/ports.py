@@ -59,7 +59,12 @@ def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tu
         if target is None or (port.host_ip is not None and port.host_ip.version != version):
             continue
         reachable = True
-        if not port.share:
+        if network.gateway_mode(version) == "routed":
+            # Reached at its own address, so the host's port and address don't matter (as with Docker).
+            said = f"{port.target}/{port.proto} of {endpoint.name!r}, without NAT"
+            doors = [(target, port.proto, port.target + more) for more in range(port.count)]
+            found += [Element(TABLE, f"routed{version}", door, why=said) for door in doors]
+        elif not port.share:
             found += _elements(version, port, target, f"{port} of {endpoint.name!r}")
     if not reachable:
         raise InvalidIntent(

@@ -7,7 +7,7 @@ from errno import EEXIST, ENODEV, ENOENT
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.ports import bound_by_default, ports_things
-from nsbridge.engine import names, networks
+from nsbridge.engine import names, networks, policies
 from nsbridge.engine.entries import Began, Hidden, Leased, Put, Turned
 from nsbridge.engine.ports import check_possible, publish_things
 from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
@@ -151,6 +151,7 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     addresses = _lease(host, op, network, wish)
     first = str(addresses[0].ip) if addresses else ""
     endpoint = endpoint.replace(addresses=addresses, mac=wish.to.mac or mac_for(network.name, wish.name, first))
+    policies.admit(host, op, endpoint, _record(endpoint))
     endpoint = _link_up(host, op, network, endpoint, wish)
     if wish.ports:
         endpoint = endpoint.replace(ports=publish_things(host, op, network, endpoint, wish.ports))

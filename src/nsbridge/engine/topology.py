@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks, ports, services
+from nsbridge.engine import endpoints, networks, policies, ports, services
 from nsbridge.engine.entries import Began, Started
 from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
+from nsbridge.model.policy import Policy
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import Netns
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Thing
     from nsbridge.store.store import ServiceRecord
 
-    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "remove"]
+    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "change", "remove"]
 
 
 class Change(Value):
@@ -157,6 +158,11 @@ def _unused(host: Host, topology: Topology) -> list[Network]:
     ]
 
 
+def _policy_change(host: Host, topology: Topology, redone: bool) -> list[Change]:
+    ruled = policies.decide(host, Policy(topology.project, topology.policy), redone)
+    return [Change("policy", topology.project, *ruled)] if ruled else []
+
+
 def decide(
     host: Host,
     topology: Topology,
@@ -181,6 +187,7 @@ def decide(
         change = _network_change(host, wanted)
         changes += [change] if change else []
     redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
+    changes += _policy_change(host, topology, bool(redone))
     known = {
         network.name: host.store.network_or_none(network.name) or networks.chosen(host, network, host.kernel.facts())
         for network in topology.networks
@@ -193,14 +200,20 @@ def decide(
             change = Change("service", service.name, "recreate", "asked for")
         changes += [change] if change else []
     orphans = [record.service.name for record in _orphans(host, topology)]
-    if remove_orphans:
-        changes += [Change("service", name, "remove", "the file doesn't have it") for name in orphans]
-    elif orphans:
+    if orphans and not remove_orphans:
         remarks.append(f"not in the file any more: {', '.join(orphans)} (--remove-orphans takes them away)")
-    for network in _unused(host, topology):
-        if remove_orphans or not any(endpoint for endpoint in host.store.endpoints(network.name)):
-            changes.append(Change("network", network.name, "remove", "the file doesn't have it"))
+    changes += _gone(host, topology, orphans if remove_orphans else [], remove_orphans)
     return Decision(tuple(changes), tuple(remarks))
+
+
+def _gone(host: Host, topology: Topology, orphans: list[str], with_orphans: bool) -> list[Change]:
+    """Services and networks that the file doesn't have any more."""
+    why = "the file doesn't have it"
+    found = [Change("service", name, "remove", why) for name in orphans]
+    for network in _unused(host, topology):
+        if with_orphans or not host.store.endpoints(network.name):
+            found.append(Change("network", network.name, "remove", why))
+    return found
 
 
 # doing
@@ -238,15 +251,19 @@ def _carry_out(host: Host, topology: Topology, decision: Decision) -> None:
             host.say(f"removing service {name}")
             services.stop(host, (record,))
             services.remove_things(host, name)
-    for change in decision.changes:
-        if change.kind == "network" and change.what in ("recreate", "remove"):
-            networks.remove(host, change.name)
+    changing = [c.name for c in decision.changes if c.kind == "network" and c.what in ("recreate", "remove")]
+    if changing and host.store.policy(topology.project):
+        policies.enforce(host, Policy(topology.project))  # its elements name the old subnets
+    for name in changing:
+        networks.remove(host, name)
     for change in decision.changes:
         host.say(f"{change.what} {change.kind} {change.name}".rstrip())
         if change.kind == "host":
             _mend_host(host, change)
         elif change.kind == "network" and change.what != "remove":
             _do_network(host, change, by_network[change.name])
+        elif change.kind == "policy":
+            policies.enforce(host, Policy(topology.project, topology.policy))
         elif change.kind == "service" and change.what != "remove":
             _do_service(host, change, by_service[change.name])
 
@@ -328,7 +345,8 @@ def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[S
         services.stop(host, [status.record for status in there], grace_s)
         used = [endpoint.network for status in there for endpoint in status.endpoints]
         with networks.Use(host, used), host.lock(), host.operation(f"down {project}", "on") as op:
-            op.finish(_leaving(host, [status.record.service for status in there], mine))
+            entries = _leaving(host, [status.record.service for status in there], mine)
+            op.finish([*policies.leaving(host, project), *entries])
     return there
 
 

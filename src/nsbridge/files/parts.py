@@ -138,6 +138,17 @@ def mac(value: Any) -> str:
     return low
 
 
+def one_of(*allowed: str) -> Callable[[Any], str]:
+    """Return a parser for one of these words."""
+
+    def parse(value: Any) -> str:
+        if (written := text(value)) not in allowed:
+            raise Wrong(f"is {written!r}", f"use one of {', '.join(allowed)}")
+        return written
+
+    return parse
+
+
 def only(*allowed: str, hint: str = "") -> Callable[[Any], str]:
     """Return a parser for text of which we do only these."""
 

@@ -110,6 +110,10 @@ class FakeKernel:
         """Return what the facts say."""
         return self.known.sysctl(key)
 
+    def admin_rules(self, table: tuple[str, str]) -> int:
+        """Return 0: nobody else is here."""
+        return 0
+
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
         found = self.state.find(("element", *table, name, *map(str, key)))

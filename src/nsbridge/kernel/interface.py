@@ -22,7 +22,8 @@ class HostFacts(Value):
     routes: (destination, link, gateway or "") of every route and on-link subnet, default routes left out.
     sysctls: (key, value) of those we might raise: forwarding, and accept_ra of every uplink.
     droppers: other people's forward chains that drop; each wants our accept. routers: names of other software's
-    rules which need forwarding.
+    rules which need forwarding. bridges: those that aren't ours. bridge_filter: nf_tables can filter what passes
+    between the ports of a bridge. bridge_calls: br_netfilter is there, so a bridge can show its frames to IP rules.
     """
 
     mtu: int = 1500
@@ -30,6 +31,9 @@ class HostFacts(Value):
     sysctls: tuple[tuple[str, str], ...] = ()
     droppers: tuple[ForeignAccept, ...] = ()
     routers: tuple[str, ...] = ()
+    bridges: tuple[str, ...] = ()
+    bridge_filter: bool = True
+    bridge_calls: bool = True
 
     def sysctl(self, key: str) -> str:
         """Return the value of a setting, "" when this kernel has none of that name."""
@@ -95,6 +99,9 @@ if TYPE_CHECKING:
 
         def setting(self, key: str) -> str:
             """Return the value of a setting of the host (its path under /proc/sys), "" without one."""
+
+        def admin_rules(self, table: tuple[str, str]) -> int:
+            """Return how many rules the administrator has put into the chain of a table that is theirs."""
 
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""

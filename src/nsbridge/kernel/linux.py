@@ -13,6 +13,7 @@ import time
 from nsbridge.kernel import netns, rtnetlink, rtroute, sockets, sysctl
 from nsbridge.kernel.interface import HostFacts
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket
+from nsbridge.model.names import is_ours
 from nsbridge.state.things import HOST, Route
 
 TYPE_CHECKING = False
@@ -81,7 +82,11 @@ class LinuxKernel:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
         from nsbridge.kernel import foreign
 
-        return host_facts(self.route).replace(droppers=foreign.droppers(self.nft), routers=foreign.routers(self.nft))
+        return host_facts(self.route).replace(
+            droppers=foreign.droppers(self.nft),
+            routers=foreign.routers(self.nft),
+            bridge_filter=self.nft.filters_bridges(),
+        )
 
     def netns_id(self, path: str) -> int:
         """Return the inode of a namespace, 0 when the path opens none."""
@@ -150,6 +155,10 @@ class LinuxKernel:
         """Return the value of a setting of the host, "" without one."""
         return sysctl.read(key)
 
+    def admin_rules(self, table: tuple[str, str]) -> int:
+        """Return how many rules the administrator has in the chain of a table that is theirs."""
+        return self.nft.admin_rules(table)
+
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
@@ -167,6 +176,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         links[one.index] = one.link
     names = {index: link.name for index, link in links.items()}
     mtus = {link.name: link.mtu for link in links.values()}
+    bridges = [link.name for link in links.values() if link.kind == "bridge" and not is_ours(link.group)]
     routes: list[tuple[Network_, str]] = []
     uplinks: dict[str, int] = {}
     for family in (4, 6):
@@ -181,6 +191,8 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         mtu=next(iter(uplinks.values()), 1500),
         routes=tuple(dict.fromkeys(routes)),
         sysctls=tuple([pair for pair in values if pair[1]]),
+        bridges=tuple(sorted(bridges)),
+        bridge_calls=bool(sysctl.read("net/bridge/bridge-nf-call-iptables")),
     )
 
 

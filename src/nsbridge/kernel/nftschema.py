@@ -34,6 +34,8 @@ CT_STATES = {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked"
 CT_STATUSES = {"expected": 1, "seen-reply": 2, "assured": 4, "confirmed": 8, "snat": 16, "dnat": 32, "dying": 512}
 FIB_TYPES = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, "blackhole": 6, "unreachable": 7}
 
+ETHERTYPES = {"ip": 0x0800, "arp": 0x0806, "ip6": 0x86DD}
+
 DROP, ACCEPT = 0, 1
 CONTINUE, JUMP, GOTO, RETURN = -1, -3, -4, -5
 
@@ -49,6 +51,7 @@ TYPES = {
     "nf_proto": (2, 1),
     "ipv4_addr": (7, 4),
     "ipv6_addr": (8, 16),
+    "ether_addr": (9, 6),
     "inet_proto": (12, 1),
     "inet_service": (13, 2),
     "ifname": (41, 16),
@@ -63,9 +66,15 @@ LENGTH = {name: length for name, (_, length) in TYPES.items()} | {
     "ct_status": 4,
     "mark": 4,
     "fib_addrtype": 4,
+    "ether_type": 2,
+    "icmpv6_type": 1,
+    "verdict": 16,
 }
 
-NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
+VERDICT = 0xFFFFFF00
+"""Type of a map's data that is a verdict (NFT_DATA_VERDICT); its length is that of struct nft_verdict."""
+
+LINK_HEADER, NETWORK_HEADER, TRANSPORT_HEADER = 0, 1, 2
 
 FIELDS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "mark": ("meta", (3,), "mark"),
@@ -85,6 +94,12 @@ FIELDS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "ct status": ("ct", (2,), "ct_status"),
     "fib daddr type": ("fib", (3, 2), "fib_addrtype"),
     "turn": ("numgen", (TURNS, 0, 0), "turn"),
+    "protocol": ("meta", (1,), "ether_type"),
+    "ether saddr": ("payload", (LINK_HEADER, 6), "ether_addr"),
+    "arp saddr ether": ("payload", (NETWORK_HEADER, 8), "ether_addr"),
+    "arp saddr ip": ("payload", (NETWORK_HEADER, 14), "ipv4_addr"),
+    "icmpv6 type": ("payload", (TRANSPORT_HEADER, 0), "icmpv6_type"),
+    "icmpv6 taddr": ("payload", (TRANSPORT_HEADER, 8), "ipv6_addr"),
 }
 """Field of a rule: the expression that loads it, its arguments, its type.
 
@@ -92,7 +107,12 @@ meta, ct: the key. payload: header and offset in bytes. fib: result (address typ
 numgen: modulus, type (incremental) and offset.
 """
 
-FIELD_OF_LOAD = {(name, arguments): field for field, (name, arguments, _) in FIELDS.items()}
+PLACES_SHARED = {"arp": ("arp saddr ip", "arp saddr ether"), "icmpv6": ("icmpv6 type", "icmpv6 taddr")}
+"""Fields that lie where others do; a test of what the packet carries, before them, tells which is meant."""
+
+_SHARED = [field for fields in PLACES_SHARED.values() for field in fields]
+FIELD_OF_LOAD = {(name, arguments): field for field, (name, arguments, _) in FIELDS.items() if field not in _SHARED}
+FIELD_BEHIND = {carried: {FIELDS[field][:2]: field for field in fields} for carried, fields in PLACES_SHARED.items()}
 
 
 TYPEOF = {
@@ -148,6 +168,12 @@ def pack_value(kind: str, value: Any) -> bytes:
             return bytes(value.packed)
         if kind == "inet_service":
             return int(value).to_bytes(2, "big")
+        if kind == "ether_addr":
+            return _mac(value)
+        if kind == "ether_type":
+            return ETHERTYPES[value].to_bytes(2, "big")
+        if kind == "icmpv6_type":
+            return bytes((value,))
         if kind == "inet_proto":
             return bytes((PROTOS[value] if value in PROTOS else int(value),))
         if kind == "nf_proto":
@@ -171,6 +197,12 @@ def unpack_value(kind: str, raw: bytes) -> Any:
         return IPv6Address(raw[:16])
     if kind == "inet_service":
         return int.from_bytes(raw[:2], "big")
+    if kind == "ether_addr":
+        return raw[:6].hex(":")
+    if kind == "ether_type":
+        return _ETHERTYPE_NAMES.get(int.from_bytes(raw[:2], "big"), raw[:2].hex())
+    if kind == "icmpv6_type":
+        return raw[0]
     if kind == "inet_proto":
         return _PROTO_NAMES.get(raw[0], str(raw[0]))
     if kind == "nf_proto":
@@ -179,6 +211,13 @@ def unpack_value(kind: str, raw: bytes) -> Any:
     if kind == "fib_addrtype":
         return _FIB_NAMES.get(number, str(number))
     return number
+
+
+def _mac(value: str) -> bytes:
+    raw = bytes.fromhex(value.replace(":", ""))
+    if len(raw) != 6:
+        raise ValueError("a MAC has six bytes")
+    return raw
 
 
 def bits(kind: str, names: tuple[str, ...]) -> int:
@@ -219,4 +258,5 @@ def _byte_order() -> str:
 ORDER: Any = _byte_order()
 _PROTO_NAMES = {number: name for name, number in PROTOS.items()}
 _NFPROTO_NAMES = {number: name for name, number in NFPROTOS.items()}
+_ETHERTYPE_NAMES = {number: name for name, number in ETHERTYPES.items()}
 _FIB_NAMES = {number: name for name, number in FIB_TYPES.items()}

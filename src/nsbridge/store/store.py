@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from nsbridge.model.policy import Policy
     from nsbridge.state.things import Thing
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -161,6 +162,18 @@ class Store:
         files.remove_tree(f"{self.root}/leases/{name}")
         files.remove_tree(f"{self.root}/endpoints/{name}")
         hosts.drop(self.root, name)
+
+    # policies
+
+    def policies(self) -> tuple[Policy, ...]:
+        """Return every project's policy that has rules, by project."""
+        found = (self.policy(name) for name in files.names(f"{self.root}/policies", ".json"))
+        return tuple(policy for policy in found if policy is not None and policy.rules)
+
+    def policy(self, project: str) -> Policy | None:
+        """Return a project's policy, None without one."""
+        found: Policy | None = self._read(f"policies/{project}.json")
+        return found
 
     # endpoints
 

@@ -9,7 +9,7 @@ from nsbridge.errors import InvalidIntent
 from nsbridge.files import parts
 from nsbridge.frontends.cli import output, parse, records
 from nsbridge.frontends.cli.trouble import each
-from nsbridge.model.network import Network, Subnet
+from nsbridge.model.network import GATEWAY_MODES, POLICIES, Network, Subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     f"{_BRIDGE}name": ("bridge", parts.text),
     f"{_BRIDGE}enable_icc": ("icc", parts.flag),
     f"{_BRIDGE}enable_ip_masquerade": ("masquerade", parts.flag),
+    f"{_BRIDGE}gateway_mode_ipv4": ("gateway_mode4", parts.one_of(*GATEWAY_MODES)),
+    f"{_BRIDGE}gateway_mode_ipv6": ("gateway_mode6", parts.one_of(*GATEWAY_MODES)),
+    f"{_BRIDGE}trusted_host_interfaces": ("trusted", lambda text: tuple(filter(None, text.split(":")))),
+    "security.mac_filtering": ("mac_filtering", parts.flag),
+    "security.ipv4_filtering": ("ipv4_filtering", parts.flag),
+    "security.ipv6_filtering": ("ipv6_filtering", parts.flag),
+    "policy": ("policy", parts.one_of(*POLICIES)),
     "com.docker.network.driver.mtu": ("mtu", parts.port),
     f"{_BRIDGE}host_binding_ipv4": ("host_binding", _binding),
     "com.docker.network.host_ipv4": ("sources", parts.address4),
