@@ -61,6 +61,18 @@ class LinuxKernel:
         from nsbridge.kernel.apply import Work
 
         Work(self, step).run()
+        self._forget(step)
+
+    def _forget(self, step: Step) -> None:
+        """Drop what conntrack remembers of ports and addresses that went, moved or came. Last: so none comes back."""
+        gone, new = {"add": ((), step.things), "remove": (step.things, ()), "change": (step.before, step.things)}[
+            step.verb
+        ]
+        if any(isinstance(thing, (Element, Address)) for thing in (*gone, *new)):
+            from nsbridge.kernel import conntrack
+
+            # The firewall's socket: closing one of its own would wait for nf_tables' garbage collection.
+            conntrack.forget(lambda: self.nft.socket, gone, new)
 
     def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
         """Return those of the things that exist and are ours."""
