@@ -91,16 +91,16 @@ def _from(direction: int, address: Address_) -> bytes:
     return _request(_GET, address.version, one + nested(_FILTER, u32(flag, _BY_SRC), u32(other, 0)))
 
 
-def _to_port(proto: int, port: int) -> bytes:
-    """Ask for connections that were meant for this port of the host, of both families: one walk."""
+def _to_port(version: int, proto: int, port: int) -> bytes:
+    """Ask for connections that were meant for this port of the host. (No filter takes both families at once.)"""
     one = nested(_TUPLE_ORIG, nested(_PROTO, u8(_NUMBER, proto), be16(_DST_PORT, port)))
     flags = nested(_FILTER, u32(_ORIG_FLAGS, _BY_NUMBER | _BY_DST_PORT), u32(_REPLY_FLAGS, 0))
-    return _request(_GET, 0, one + flags)
+    return _request(_GET, version, one + flags)
 
 
 def _asked_for(elements: Iterable[Element]) -> list[bytes]:
     """Ask for connections that were meant for the host ports of these elements."""
-    wanted = {(NUMBERS[one.key[-2]], one.key[-1]) for one in elements}
+    wanted = {(one.data[0].version, NUMBERS[one.key[-2]], one.key[-1]) for one in elements}
     return [_to_port(*each) for each in sorted(wanted)]
 
 
