@@ -92,7 +92,7 @@ def _from(direction: int, address: Address_) -> bytes:
 
 
 def _to_port(version: int, proto: int, port: int) -> bytes:
-    """Ask for connections that were meant for this port of the host. (No filter takes both families at once.)"""
+    """Ask for connections that were meant for this port of the host; no filter takes both families at once."""
     one = nested(_TUPLE_ORIG, nested(_PROTO, u8(_NUMBER, proto), be16(_DST_PORT, port)))
     flags = nested(_FILTER, u32(_ORIG_FLAGS, _BY_NUMBER | _BY_DST_PORT), u32(_REPLY_FLAGS, 0))
     return _request(_GET, version, one + flags)

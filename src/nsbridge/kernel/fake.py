@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
-    from nsbridge.state.things import Thing
+    from nsbridge.state.things import Address_, Thing
 
 
 class FakeKernel:
     """A kernel that is a value.
 
     listening: (proto, port) pairs that host processes hold. namespaces: paths of those somebody else made.
+    strangers: MACs of addresses that somebody else has; announced: endpoints whose neighbours were told.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class FakeKernel:
         self.known = facts if facts is not None else HostFacts(sysctls=(("net/ipv4/ip_forward", "0"),))
         self.listening = frozenset(listening)
         self._indexes: dict[str, int] = {}
+        self.strangers: dict[Address_, str] = {}
+        self.announced: list[Endpoint] = []
 
     def do(self, step: Step) -> None:
         """Simulate the step; raises what `simulate` raises."""
@@ -85,6 +89,14 @@ class FakeKernel:
     def setting(self, key: str) -> str:
         """Return what the facts say."""
         return self.known.sysctl(key)
+
+    def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
+        """Return what it was told that strangers have."""
+        return {address: self.strangers[address] for address in addresses if address in self.strangers}
+
+    def announce(self, endpoint: Endpoint) -> None:
+        """Remember that it was asked to."""
+        self.announced.append(endpoint)
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Protocol
 
+    from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import ForeignAccept, Network_, Thing
+    from nsbridge.state.things import Address_, ForeignAccept, Network_, Thing
 
 
 class HostFacts(Value):
@@ -79,6 +80,12 @@ if TYPE_CHECKING:
 
         def setting(self, key: str) -> str:
             """Return the value of a setting of the host (its path under /proc/sys), "" without one."""
+
+        def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
+            """Ask on a link of the host who has these addresses; return the MAC of each that is taken. Takes 0.3 s."""
+
+        def announce(self, endpoint: Endpoint) -> None:
+            """Tell the neighbours which MAC an endpoint's addresses have. It is attached already."""
 
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.kernel.rtnetlink import FoundLink
+    from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import Network_, Thing
+    from nsbridge.state.things import Address_, Network_, Thing
 
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 _SOCK_TYPES = {"tcp": (_socket.SOCK_STREAM, 6), "udp": (_socket.SOCK_DGRAM, 17), "sctp": (_socket.SOCK_STREAM, 132)}
@@ -185,6 +186,25 @@ class LinuxKernel:
     def setting(self, key: str) -> str:
         """Return the value of a setting of the host, "" without one."""
         return sysctl.read(key)
+
+    def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
+        """Return the MAC of each address that somebody on this link has."""
+        from nsbridge.kernel import neighbours
+
+        try:
+            return neighbours.probe(link, addresses)
+        except OSError as err:
+            text = f"can't ask on {link} who has an address: {err.strerror}"
+            raise KernelError(text, errno=err.errno or 0, fix="run as root, or with CAP_NET_RAW") from err
+
+    def announce(self, endpoint: Endpoint) -> None:
+        """Tell the neighbours which MAC its addresses have."""
+        from nsbridge.kernel import neighbours
+
+        try:
+            neighbours.announce(self.route, endpoint.host_ifname, endpoint.netns, endpoint.ifname, endpoint.mac)
+        except OSError as err:
+            raise KernelError(f"can't announce the addresses of {endpoint.name!r}: {err.strerror}") from err
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""

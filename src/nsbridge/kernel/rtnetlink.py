@@ -42,7 +42,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 26, 27, 28, 29
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_LINK_NETNSID = 31, 32, 37
 _KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
-_VETH_INFO_PEER, _BRPORT_MODE, _ADDR_GEN_MODE = 1, 4, 8
+_VETH_INFO_PEER, _BRPORT_STATE, _BRPORT_MODE, _ADDR_GEN_MODE = 1, 1, 4, 8
 _GEN_MODE_EUI64, _GEN_MODE_NONE = 0, 1
 _SKIP_STATS = 8
 
@@ -204,6 +204,13 @@ def group_link(index: int, group: int) -> bytes:
     return message(NEWLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_GROUP, group))
 
 
+def give_mac(index: int, mac: str) -> bytes:
+    """The message that gives a link a MAC, the one it has for instance: its notifiers run all the same."""
+    return message(
+        NEWLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0) + attr(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+    )
+
+
 def delete_link(index: int) -> bytes:
     """The message that deletes one link. The kernel waits for RCU: about 20 ms."""
     return message(DELLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0))
@@ -287,6 +294,14 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
         peer_index=as_u32(found[IFLA_LINK]) if kind == "veth" and IFLA_LINK in found else 0,
         peer_nsid=int.from_bytes(nsid, "little" if LITTLE else "big", signed=True) if nsid else -1,
     )
+
+
+def port_state(body: bytes) -> int:
+    """Read the state of a bridge port (BR_STATE_…) from an RTM_NEWLINK body, -1 for a link that is none."""
+    info = attributes(attributes(body, _IFINFO.size).get(IFLA_LINKINFO, b""))
+    if as_text(info.get(_SLAVE_KIND, b"")) != "bridge":
+        return -1
+    return attributes(info.get(_SLAVE_DATA, b"")).get(_BRPORT_STATE, b"\0")[0]
 
 
 def decode_nsid(body: bytes) -> int:
