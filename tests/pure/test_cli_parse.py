@@ -148,7 +148,7 @@ def test_options_of_docker() -> None:
 )
 def test_how_a_namespace_is_named(text: str, path: str, name: str) -> None:
     assert netns_path(text) == path
-    assert netns_name(text) == name
+    assert netns_name(path) == name
 
 
 def test_services_bring_what_they_need() -> None:

@@ -124,3 +124,10 @@ def test_nothing_is_left_for_later() -> None:
 def test_the_licence() -> None:
     assert read("LICENSE").startswith("MIT License")
     assert "nsbridge contributors" in read("LICENSE")
+
+
+def test_the_example_of_the_demo_is_the_package_data() -> None:
+    inside = ROOT / "src/nsbridge/examples/docker-bridge.yaml"
+    assert read("examples/docker-bridge.yaml") == inside.read_text()
+    shipped = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["package-data"]["nsbridge"]
+    assert "examples/*.yaml" in shipped

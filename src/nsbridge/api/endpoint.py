@@ -271,11 +271,12 @@ class Endpoint:
     ) -> Command:
         """Start a command in the background; it outlives this process, and goes with the endpoint.
 
-        >>> server = site.start(["sh", "-c", "echo ready; exec sleep 60"])
-        >>> server.running
-        True
-        >>> print(server.stop(), server.logs())
-        143 ready
+        >>> server = site.start(["python3", "-m", "http.server", "80"])
+        >>> server.running, server.stop()
+        (True, 143)
+        >>> said = site.start(["echo", "done"])
+        >>> print(said.wait(), said.logs())
+        0 ...done
 
         The first is the endpoint's own, as in a topology file. For more at the same time, give each a name (of its
         own on this host). InUse when the endpoint's own still runs; CommandNotFound, CommandRefused.

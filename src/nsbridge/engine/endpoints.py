@@ -217,6 +217,7 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
         endpoint = endpoint.replace(ports=publish_things(host, op, network, endpoint, wish.ports))
     op.replace(host.store.endpoint_path(network.name, wish.name), _record(endpoint))
     op.show(network.name, hosts.line(endpoint))
+    host.kernel.await_link(endpoint.host_ifname)  # last: by now it is nearly always ready
     return endpoint
 
 

@@ -24,8 +24,13 @@ class Host:
     def open(self) -> None:
         """Get ready: forget what a reboot took, finish or undo what a killed command left."""
         self.store.open()
-        for text in recover(self.kernel, self.store):
+        said = recover(self.kernel, self.store)
+        for text in said:
             self.say(text)
+        if said:
+            from nsbridge.engine.networks import remove_idle
+
+            remove_idle(self)
 
     def operation(self, what: str, mode: Mode = "back") -> Operation:
         """Begin an operation that a crash can't leave half done."""

@@ -218,6 +218,12 @@ def remove_if_idle(host: Host, name: str) -> None:
             remove_locked(host, network)
 
 
+def remove_idle(host: Host) -> None:
+    """Remove every ephemeral network without endpoints: what a killed command made one for may never have come."""
+    for network in host.store.networks():
+        remove_if_idle(host, network.name)
+
+
 def prune(host: Host) -> tuple[str, ...]:
     """Remove the networks without endpoints that belong to no project; return their names."""
     gone = []

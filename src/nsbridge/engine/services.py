@@ -128,7 +128,9 @@ def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
     name = service.name
     owner = service.mode.removeprefix("service:") if service.mode.startswith("service:") else name
     shared = service.mode == "host"
-    shown = host.store.service(owner).networks
+    record = host.store.service_or_none(owner)
+    # A command in a namespace that somebody else made belongs to no service: its endpoints say what it should see.
+    on = [one.network for one in host.store.endpoints(name=owner)] if record is None else record.networks
     return ProcessSpec(
         argv=service.command,
         netns=service.netns,
@@ -136,7 +138,7 @@ def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
         cwd=service.working_dir,
         user=service.user,
         hostname="" if shared else service.hostname or name,
-        hosts="" if shared else names.hosts_file(host, shown),
+        hosts="" if shared else names.hosts_file(host, on),
         resolv="" if shared else names.resolv_conf(host),
         log=host.store.log(name) if detach else "",
         exit_file=host.store.exit_file(name) if detach else "",

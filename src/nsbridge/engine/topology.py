@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from nsbridge.engine.journal import Entry
     from nsbridge.engine.services import Status
     from nsbridge.model.endpoint import PublishedPort
-    from nsbridge.model.network import Network
+    from nsbridge.model.network import Network, Subnet
     from nsbridge.model.service import Service, Topology
     from nsbridge.plan.step import Step
-    from nsbridge.state.things import Thing
+    from nsbridge.state.things import Address_, Thing
     from nsbridge.store.store import ServiceRecord
 
     What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "remove"]
@@ -91,8 +91,11 @@ def _network_change(host: Host, wanted: Network) -> Change | None:
     return Change("network", wanted.name, "mend", "the kernel doesn't hold all of it", steps) if steps else None
 
 
-def _foreseen(host: Host, service: Service, known: dict[str, Network]) -> tuple[Thing, ...]:
-    """Return what a service that doesn't exist yet will hold, with the addresses it would get now."""
+def _foreseen(host: Host, service: Service, known: dict[str, Network], promised: set[Address_]) -> tuple[Thing, ...]:
+    """Return what a service that doesn't exist yet will hold, with the addresses it would get now.
+
+    promised: addresses that services before it would get; its own come to them.
+    """
     found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
     for place, attachment in enumerate(service.attachments):
         network = known.get(attachment.network)
@@ -101,7 +104,8 @@ def _foreseen(host: Host, service: Service, known: dict[str, Network]) -> tuple[
         asked = {4: attachment.ipv4, 6: attachment.ipv6}
         addresses = []
         for subnet in network.subnets:
-            address = asked[subnet.network.version] or _next(host, network, subnet.network.version)
+            address = asked[subnet.network.version] or _next(host, network, subnet, promised)
+            promised.add(address)
             addresses.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
         first = str(addresses[0].ip) if addresses else ""
         endpoint = Endpoint(
@@ -120,11 +124,9 @@ def _foreseen(host: Host, service: Service, known: dict[str, Network]) -> tuple[
     return tuple(found)
 
 
-def _next(host: Host, network: Network, version: int) -> str:
-    subnet = network.subnet(version)
-    assert subnet is not None
-    found = leases.peek(host.store.root, network, subnet, 1)
-    return str(found[0] if found else subnet.network.network_address)
+def _next(host: Host, network: Network, subnet: Subnet, promised: set[Address_]) -> Address_:
+    found = leases.peek(host.store.root, network, subnet, len(promised) + 1)
+    return next((address for address in found if address not in promised), subnet.network.network_address)
 
 
 def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
@@ -155,11 +157,13 @@ def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list
     return missing, left
 
 
-def _service_change(host: Host, service: Service, known: dict[str, Network], redone: set[str]) -> Change | None:
+def _service_change(
+    host: Host, service: Service, known: dict[str, Network], redone: set[str], promised: set[Address_]
+) -> Change | None:
     record = host.store.service_or_none(service.name)
     if record is None or record.service.project != service.project:
         # A name of another project's is refused when it is claimed, with words that say whose it is.
-        steps = adding(_foreseen(host, service, known))
+        steps = adding(_foreseen(host, service, known, promised))
         return Change("service", service.name, "create", "it doesn't exist", steps)
     old = record.service
     if any(attachment.network in redone for attachment in service.attachments):
@@ -229,8 +233,9 @@ def decide(
         for network in topology.networks
     }
     known |= {name: host.store.network(name) for name in topology.external}
+    promised: set[Address_] = set()
     for service in chosen:
-        change = _service_change(host, service, known, redone)
+        change = _service_change(host, service, known, redone, promised)
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
         changes += [change] if change else []

@@ -69,6 +69,9 @@ class FakeKernel:
             return 0
         return self._indexes.setdefault(name, len(self._indexes) + 2)
 
+    def await_link(self, name: str) -> None:
+        """Nothing to wait for."""
+
     def netns_id(self, path: str) -> int:
         """Return a number for a namespace that exists, else 0."""
         return 0 if self.state.find(("netns", path)) is None else 1 + sum(map(ord, path))

@@ -66,6 +66,9 @@ if TYPE_CHECKING:
         def link_index(self, name: str) -> int:
             """Return the ifindex of a link on the host, 0 without one."""
 
+        def await_link(self, name: str) -> None:
+            """Wait until a link on the host carries packets; return in any case, soon."""
+
         def netns_id(self, path: str) -> int:
             """Return the inode of a namespace, 0 when the path opens none."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import time
 
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Network_, Thing
 
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+PATIENCE = 500
+"""How often a link is asked whether it carries packets, 0.2 ms apart."""
 _SOCK_TYPES = {"tcp": (_socket.SOCK_STREAM, 6), "udp": (_socket.SOCK_DGRAM, 17), "sctp": (_socket.SOCK_STREAM, 132)}
 
 
@@ -168,6 +171,21 @@ class LinuxKernel:
 
         return find_index(self.route, name)
 
+    def await_link(self, name: str) -> None:
+        """Wait until the link carries packets, 0.1 s at most.
+
+        A link's carrier reaches its bridge by a queue of the kernel's (net/core/link_watch.c). A packet that is sent
+        before is lost, and its sender asks again after a whole second. Asking for the link hurries the queue on.
+        """
+        for _ in range(PATIENCE):
+            try:
+                ((_, answer),) = self.route.request(rtnetlink.get_link(name))
+            except OSError:
+                return
+            if rtnetlink.is_operational(answer):
+                return
+            time.sleep(0.0002)
+
     def port_listener(self, proto: str, address: Any, port: int) -> bool:
         """Tell whether a process of the host holds that port, by trying to bind it. address: None for any."""
         texts = ["0.0.0.0", "::"] if address is None else [str(address)]
@@ -202,7 +220,7 @@ class LinuxKernel:
         from nsbridge.kernel import neighbours
 
         try:
-            neighbours.announce(self.route, endpoint.host_ifname, endpoint.netns, endpoint.ifname, endpoint.mac)
+            neighbours.announce(endpoint.netns, endpoint.ifname, endpoint.mac)
         except OSError as err:
             raise KernelError(f"can't announce the addresses of {endpoint.name!r}: {err.strerror}") from err
 

@@ -6,8 +6,7 @@ from the address stays right in everybody's ARP table when the address is used a
 Asking is done by the host out of the bridge, before the endpoint exists: an ARP probe (sender 0.0.0.0), or a
 neighbour solicitation from ``::``; whoever has the address answers. Telling is done by the endpoint's kernel:
 with arp_notify and ndisc_notify on, a link that is given its MAC (again) sends a gratuitous ARP and an
-unsolicited advertisement for each address. The bridge port must forward by then, and it does so only when the
-kernel's link watch has seen the new carrier, about a millisecond after the link came up.
+unsolicited advertisement for each address. The bridge port must carry packets by then (`Kernel.await_link`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import time
 from _struct import pack, unpack_from
 
 from nsbridge.kernel import netns, rtnetlink, sysctl
-from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
+from nsbridge.kernel.netlink import ROUTE, NetlinkSocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,16 +28,12 @@ _ARP, _IPV6 = 0x0806, 0x86DD
 _ANY = 3  # ETH_P_ALL
 _BROADCAST = b"\xff" * 6
 _SOLICIT, _ADVERTISE = 135, 136
-_NO_PORT, _FORWARDING = -1, 3  # BR_STATE_FORWARDING
 
 PROBES = 3
 """How often is asked: PROBE_NUM of RFC 5227 §1.1."""
 
 PAUSE_S = 0.1
 """Between two questions, and after the last. The RFC's 1 to 2 s are for links that take seconds to come up."""
-
-PORT_WAIT_S = 0.5
-"""How long to wait for a bridge port to forward. It takes a millisecond, more on a busy host."""
 
 
 def _checksum(data: bytes) -> int:
@@ -116,23 +111,11 @@ class PacketSocket:
         self._sock.close()
 
 
-def _forwards(sock: NetlinkSocket, port: str) -> bool:
-    """Tell whether a bridge port takes frames by now; a link that is no bridge port always does."""
-    try:
-        body = sock.request(rtnetlink.get_link(port))[0][1]
-    except Refused:
-        return True
-    return rtnetlink.port_state(body) in (_NO_PORT, _FORWARDING)
-
-
-def announce(sock: NetlinkSocket, port: str, path: str, link: str, mac: str) -> None:
-    """Tell the neighbours of `link`, inside `path`, which MAC its addresses have. port: its end on the host.
+def announce(path: str, link: str, mac: str) -> None:
+    """Tell the neighbours of `link`, inside `path`, which MAC its addresses have.
 
     OSError when the namespace or the link is gone.
     """
-    until = time.monotonic() + PORT_WAIT_S
-    while not _forwards(sock, port) and time.monotonic() < until:
-        time.sleep(0.0005)
 
     def tell() -> None:
         for key in (f"net/ipv4/conf/{link}/arp_notify", f"net/ipv6/conf/{link}/ndisc_notify"):

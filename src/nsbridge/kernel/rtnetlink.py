@@ -39,10 +39,10 @@ _UP = 1
 _IFINFO = Struct("=BxHiII")
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
-IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 26, 27, 28, 29
+IFLA_OPERSTATE, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 16, 20, 26, 27, 28, 29
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_LINK_NETNSID = 31, 32, 37
 _KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
-_VETH_INFO_PEER, _BRPORT_STATE, _BRPORT_MODE, _ADDR_GEN_MODE = 1, 1, 4, 8
+_VETH_INFO_PEER, _BRPORT_MODE, _ADDR_GEN_MODE = 1, 4, 8
 _GEN_MODE_EUI64, _GEN_MODE_NONE = 0, 1
 _SKIP_STATS = 8
 
@@ -296,12 +296,9 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
     )
 
 
-def port_state(body: bytes) -> int:
-    """Read the state of a bridge port (BR_STATE_…) from an RTM_NEWLINK body, -1 for a link that is none."""
-    info = attributes(attributes(body, _IFINFO.size).get(IFLA_LINKINFO, b""))
-    if as_text(info.get(_SLAVE_KIND, b"")) != "bridge":
-        return -1
-    return attributes(info.get(_SLAVE_DATA, b"")).get(_BRPORT_STATE, b"\0")[0]
+def is_operational(body: bytes) -> bool:
+    """Tell from an RTM_NEWLINK body whether the link carries packets: IF_OPER_UP, RFC 2863 and <linux/if.h>."""
+    return attributes(body, _IFINFO.size).get(IFLA_OPERSTATE, b"") == b"\6"
 
 
 def decode_nsid(body: bytes) -> int:

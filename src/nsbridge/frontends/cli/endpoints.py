@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 def connect(host: Host, args: Any) -> None:
     """Attach a namespace, and print where it is now."""
+    path = netns_path(args.netns)
     wish = Wish(
-        args.name or netns_name(netns_path(args.netns)),
-        netns_path(args.netns),
+        args.name or netns_name(path),
+        path,
         parse.attachment(args.network, args),
         ifname=args.ifname,
         ports=parse.ports("-p", args.publish),

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PAUSE_S = 0.1
 """Between two looks at the files."""
 
+NOTICE_S = 1.0
+"""How long the exit status of a command that has just ended may take to be written down."""
+
 BLOCK = 1 << 16
 
 
@@ -140,10 +143,15 @@ class Logs:
             time.sleep(PAUSE_S)
 
     def _tell_end(self, name: str) -> None:
-        record = self.host.store.service_or_none(name)
-        if record is None:
-            self.host.say(f"{name} was removed")
-            return
-        status = services.status(self.host, record)
+        deadline = time.monotonic() + NOTICE_S
+        while True:
+            record = self.host.store.service_or_none(name)
+            if record is None:
+                self.host.say(f"{name} was removed")
+                return
+            status = services.status(self.host, record)
+            if status.exit_status is not None or time.monotonic() > deadline:
+                break
+            time.sleep(PAUSE_S / 10)
         code = "an unknown status" if status.exit_status is None else f"code {status.exit_status}"
         self.host.say(f"{name} exited with {code}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.topology import Change, Decision
     from nsbridge.model.service import Topology
     from nsbridge.plan.step import Step
+    from nsbridge.store.store import ServiceRecord
 
 SIGNS = {"create": "+", "remove": "-"}
 """Of changes; all others are ``~``."""
@@ -65,16 +66,20 @@ def _attend(host: Host, logs: Logs, names: list[str]) -> int:
     try:
         logs.follow(tell_ends=True)
     except (KeyboardInterrupt, Ended) as err:
-        host.say("stopping the services (Ctrl-C once more kills them)")
-        _stop(host, logs, names)
+        found = [record for name in names if (record := host.store.service_or_none(name)) is not None]
+        try:
+            host.say("stopping the services (Ctrl-C once more kills them)")
+            _stop(host, logs, found)
+        except (KeyboardInterrupt, Ended):
+            services.stop(host, found, 0.0)
+        logs.pump(rest=True)
         host.say("stopped; `nsbridge down` takes namespaces and networks away too")
         return 128 + err.number if isinstance(err, Ended) else INTERRUPTED
     return 0
 
 
-def _stop(host: Host, logs: Logs, names: list[str]) -> None:
-    """Stop services while their last words are shown; a second interruption doesn't wait for them."""
-    found = [record for name in names if (record := host.store.service_or_none(name)) is not None]
+def _stop(host: Host, logs: Logs, found: list[ServiceRecord]) -> None:
+    """Stop services while their last words are shown."""
     failure: list[BaseException] = []
 
     def work() -> None:
@@ -85,14 +90,9 @@ def _stop(host: Host, logs: Logs, names: list[str]) -> None:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    try:
-        while thread.is_alive():
-            logs.pump()
-            thread.join(PAUSE_S)
-    except (KeyboardInterrupt, Ended):
-        services.stop(host, found, 0.0)
-        thread.join()
-    logs.pump(rest=True)
+    while thread.is_alive():
+        logs.pump()
+        thread.join(PAUSE_S)
     if failure:
         raise failure[0]
 
