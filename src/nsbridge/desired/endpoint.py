@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nsbridge.errors import InvalidIntent
 from nsbridge.firewall.ruleset import Element
-from nsbridge.model.names import ALIAS, PORT_GROUP, TABLE
-from nsbridge.state.things import HOST, Address, Link, Route, Sysctl
+from nsbridge.model.names import ALIAS, PORT_GROUP, TABLE, route_table
+from nsbridge.state.things import HOST, Address, Link, PolicyRule, Route, Shaper, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,16 +44,10 @@ def _pair(network: Network, endpoint: Endpoint, mtu: int, bridge_index: int) -> 
     return outer, inner
 
 
-def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_index: int) -> tuple[Thing, ...]:
-    """Return the pair, the addresses, the routes and the settings of one endpoint, without its ports.
-
-    mtu: bytes. bridge_index: the ifindex of the network's bridge, which names the link group of its ports.
-    """
-    from ipaddress import ip_network
-
-    netns, name = endpoint.netns, endpoint.ifname
-    settings = f"net/ipv6/conf/{name}/"
-    found: list[Thing] = [*_pair(network, endpoint, mtu, bridge_index)]
+def _settings(network: Network, endpoint: Endpoint) -> list[Sysctl]:
+    """What the interface is told before it goes up."""
+    netns, settings = endpoint.netns, f"net/ipv6/conf/{endpoint.ifname}/"
+    found = []
     if network.subnet(6) is None:
         found.append(
             Sysctl(netns, settings + "disable_ipv6", "1", why="an IPv4 network: no autoconf floods the bridge")
@@ -61,15 +55,66 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
     else:
         found.append(Sysctl(netns, settings + "accept_ra", "0", why="addresses are given, not advertised"))
         found.append(Sysctl(netns, settings + "accept_dad", "0", why="a lease is exclusive: usable at once"))
-    for address in endpoint.addresses:
-        found.append(Address(netns, name, address, why=f"address of {endpoint.name!r} on {network.name!r}"))
-        subnet = network.subnet(address.version)
-        if endpoint.gateway and not network.internal and subnet is not None:
-            everywhere = ip_network("0.0.0.0/0" if address.version == 4 else "::/0")
+    if not endpoint.gateway and network.subnet(4) is not None:
+        key = f"net/ipv4/conf/{endpoint.ifname}/rp_filter"
+        found.append(Sysctl(netns, key, "2", why="S23: one of several networks, so what comes may come by another way"))
+    return found
+
+
+def _ways(network: Network, endpoint: Endpoint) -> list[Route | PolicyRule]:
+    """The default route, or the way back of what came by a network that doesn't hold it; and the network's routes."""
+    from ipaddress import ip_network
+
+    netns, name = endpoint.netns, endpoint.ifname
+    found: list[Route | PolicyRule] = []
+    own = 0 if endpoint.gateway else route_table(name)
+    for subnet in () if network.internal else network.subnets:
+        version = subnet.network.version
+        everywhere = ip_network("0.0.0.0/0" if version == 4 else "::/0")
+        mine = [each for each in endpoint.addresses if each.version == version and each.ip in subnet.network]
+        if not mine:
+            continue
+        gateway = subnet.gateway_interface.ip
+        why = f"the way out of {network.name!r}"
+        if own:
+            why = f"what has an address of {network.name!r} leaves there, wherever the default route leads"
+            found += [PolicyRule(netns, ip_network(each.ip), own, why=why) for each in mine]
+            found.append(Route(netns, subnet.network, name, table=own, why=why))
+        found.append(Route(netns, everywhere, name, via=gateway, table=own, why=why))
+    for route in network.routes:
+        subnet_ = network.subnet(route.dst.version)
+        if route.kind != "unicast":
             found.append(
-                Route(netns, everywhere, name, via=subnet.gateway_interface.ip, why=f"the way out of {network.name!r}")
+                Route(netns, route.dst, "", metric=route.metric, kind=route.kind, why="a route of the network")
             )
-    return tuple(found)
+        elif subnet_ is not None:
+            via = route.via or subnet_.gateway_interface.ip
+            found.append(Route(netns, route.dst, name, via, route.metric, why=f"a route of network {network.name!r}"))
+    return found
+
+
+def _shapers(endpoint: Endpoint) -> list[Shaper]:
+    limits, found = endpoint.limits, []
+    if limits.ingress:
+        why = f"what {endpoint.name!r} receives"
+        found.append(Shaper(HOST, endpoint.host_ifname, limits.ingress, why=why))
+    if limits.egress or limits.impairs:
+        rates = (limits.egress, limits.delay, limits.jitter, limits.loss)
+        found.append(Shaper(endpoint.netns, endpoint.ifname, *rates, why=f"what {endpoint.name!r} sends"))
+    return found
+
+
+def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_index: int) -> tuple[Thing, ...]:
+    """Return the pair, the addresses, the routes, the settings and the limits of one endpoint, without its ports.
+
+    mtu: bytes. bridge_index: the ifindex of the network's bridge, which names the link group of its ports.
+    """
+    found: list[Thing] = [*_pair(network, endpoint, mtu, bridge_index), *_settings(network, endpoint)]
+    found += [
+        Address(endpoint.netns, endpoint.ifname, address, why=f"address of {endpoint.name!r} on {network.name!r}")
+        for address in endpoint.addresses
+    ]
+    return (*found, *_ways(network, endpoint), *_shapers(endpoint))
 
 
 def _target(endpoint: Endpoint, version: int) -> Address_ | None:
@@ -86,6 +131,12 @@ def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tu
         raise InvalidIntent(
             f"port {port.target} of {endpoint.name!r} can't be published: network {network.name!r} is internal",
             fix="publish it on a network that isn't, or make this one not internal",
+        )
+    if network.unmanaged:
+        raise InvalidIntent(
+            f"port {port.target} of {endpoint.name!r} can't be published: the bridge of network {network.name!r} is "
+            "somebody else's, and so is what passes it",
+            fix="reach the endpoint by its address, or publish on a network of ours",
         )
     found: list[Element] = []
     for version in (4, 6):

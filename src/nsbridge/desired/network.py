@@ -91,7 +91,12 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
 
 
 def network_things(network: Network, mtu: int) -> tuple[Thing, ...]:
-    """Return everything of one network on its own: no other network, no endpoint. mtu: bytes."""
+    """Return everything of one network on its own: no other network, no endpoint. mtu: bytes.
+
+    Nothing for a bridge of somebody else's: a rule of ours would meet his ports, too.
+    """
+    if network.unmanaged:
+        return ()
     return (*network_elements(network), *bridge_things(network, network.mtu or mtu))
 
 
@@ -126,7 +131,7 @@ def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Itera
 
     remembered: the settings we raised before, with the values they had; facts alone can't tell ours apart.
     """
-    networks = tuple(networks)
+    networks = tuple(network for network in networks if not network.unmanaged)
     if not networks:
         return ()
     found: list[Thing] = [skeleton()]

@@ -14,10 +14,10 @@ import os
 
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
-from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl
+from nsbridge.kernel import netns, onlinks, rtnetlink, sysctl
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import PORT_GROUP, is_ours
-from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, PolicyRule, Route, Shaper, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.kernel.linux import LinuxKernel
+    from nsbridge.kernel.onlinks import OnLink
     from nsbridge.plan.step import Step, Verb
     from nsbridge.state.things import Thing
 
@@ -35,7 +36,7 @@ _SIOCGIFINDEX = 0x8933
 DOOMED = PORT_GROUP + 0x6FFFFF
 """IFLA_GROUP of links about to be deleted together; still ours, should we die in between."""
 
-GONE = frozenset((errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO, *rtnetlink.NO_IPV6))
+GONE = frozenset((errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO, *rtnetlink.NO_IPV6))
 """What the kernel says of a link, route or address that isn't there."""
 
 
@@ -63,6 +64,10 @@ def told(thing: Thing) -> str:
         text = f"route to {thing.dst}" + (f" via {thing.via}" if thing.via else f" by link {thing.link!r}")
     elif isinstance(thing, Sysctl):
         text = f"setting {thing.key} = {thing.value}"
+    elif isinstance(thing, PolicyRule):
+        text = f"rule for packets from {thing.src}"
+    elif isinstance(thing, Shaper):
+        text = f"limit of link {thing.link!r}"
     elif isinstance(thing, Netns):
         return f"namespace {thing.path}"
     else:
@@ -122,6 +127,11 @@ class Work:
             return index_of(sock, name)
         except OSError as err:
             raise self._error(thing, err.errno or 0, f"there is no link {name!r}") from err
+
+    def _index_below(self, sock: NetlinkSocket, thing: OnLink) -> int:
+        """Return the index of the link a thing stands on, 0 if it stands on none."""
+        name = onlinks.link_of(thing)
+        return self._index(sock, thing, name) if name else 0
 
     def _send(self, sock: NetlinkSocket, batch: Batch, tolerate: Collection[int] = rtnetlink.NO_IPV6) -> None:
         """Send messages. A thing counts as done from its first acknowledged message on, so that it is undone."""
@@ -252,21 +262,17 @@ class Work:
             if isinstance(thing, Sysctl):
                 self._try(thing, lambda one=thing: sysctl.write(one.key, one.value))  # type: ignore[misc]
         links: Batch = []
-        addresses: Batch = []
-        routes: Batch = []
+        rest: Batch = []
         for thing in things:
             if isinstance(thing, Link) and not _is_made(thing):
                 index = self._index(sock, thing, thing.name)
                 ready = thing.identity in born
                 links += [(thing, one) for one in rtnetlink.configure_link(thing, index, born=ready)]
-            elif isinstance(thing, Address):
-                addresses.append((thing, rtroute.add_address(thing, self._index(sock, thing, thing.link))))
-            elif isinstance(thing, Route):
-                routes.append((thing, rtroute.add_route(thing, self._index(sock, thing, thing.link))))
-        # A route without gateway comes first: others may lead through it.
-        routes.sort(key=lambda pair: pair[0].via is not None)  # type: ignore[union-attr]
-        if links or addresses or routes:
-            self._send(sock, links + addresses + routes)
+            elif isinstance(thing, onlinks.KINDS):
+                rest.append((thing, onlinks.add(thing, self._index_below(sock, thing))))
+        rest.sort(key=lambda pair: onlinks.order(pair[0]))  # type: ignore[arg-type]
+        if links or rest:
+            self._send(sock, links + rest)
 
     # -------------------------------------------------------------- change
 
@@ -285,10 +291,8 @@ class Work:
                 index = self._index(sock, thing, thing.name)
                 master = self._index(sock, thing, thing.master) if thing.master else 0
                 batch += [(thing, one) for one in rtnetlink.change_link(thing, index, master=master)]
-            elif isinstance(thing, Address):
-                batch.append((thing, rtroute.replace_address(thing, self._index(sock, thing, thing.link))))
-            elif isinstance(thing, Route):
-                batch.append((thing, rtroute.replace_route(thing, self._index(sock, thing, thing.link))))
+            elif isinstance(thing, onlinks.KINDS):
+                batch.append((thing, onlinks.replace(thing, self._index_below(sock, thing))))
         if batch:
             self._send(sock, batch)
 
@@ -318,22 +322,19 @@ class Work:
 
     def _dismantle(self, sock: NetlinkSocket, things: list[Thing]) -> None:
         """Take back what stands alone in one namespace."""
-        routes: Batch = []
-        others: Batch = []
+        batch: Batch = []
         for thing in things:
             if isinstance(thing, Sysctl):
                 self._try(thing, lambda one=thing: _give_back(one))  # type: ignore[misc]
-            elif isinstance(thing, (Address, Route)) and (index := find_index(sock, thing.link)):
-                if isinstance(thing, Route):
-                    routes.append((thing, rtroute.delete_route(thing, index)))
-                else:
-                    others.append((thing, rtroute.delete_address(thing, index)))
+            elif isinstance(thing, onlinks.KINDS) and (not (name := onlinks.link_of(thing)) or find_index(sock, name)):
+                batch.append((thing, onlinks.delete(thing, find_index(sock, name) if name else 0)))
             else:
                 # Gone already; or the inner end of a pair, which the outer one takes along when its turn comes.
                 # Inside, a name is all we have, and it may be somebody else's link by now: don't touch it.
                 self._done.append(thing)
-        if routes or others:
-            self._send(sock, routes + others, GONE)
+        if batch:
+            batch.sort(key=lambda pair: -onlinks.order(pair[0]))  # type: ignore[arg-type]
+            self._send(sock, batch, GONE)
 
     def _delete_links(self, links: list[Link]) -> None:
         """Delete links of ours by index, together if there are several: each alone would wait 20 ms for RCU."""
@@ -368,7 +369,7 @@ def _by_netns(things: Iterable[Thing]) -> dict[str, list[Thing]]:
     """Links, addresses, routes and settings by their namespace."""
     found: dict[str, list[Thing]] = {}
     for thing in things:
-        if isinstance(thing, (Link, Address, Route, Sysctl)):
+        if isinstance(thing, (Link, *onlinks.KINDS, Sysctl)):
             found.setdefault(thing.netns, []).append(thing)
     return found
 
@@ -381,8 +382,8 @@ def _goes_along(thing: Thing, spaces: set[str], ends: set[tuple[str, str]]) -> b
         return thing.netns in spaces or of_link or not thing.was
     if isinstance(thing, Link):
         return thing.netns in spaces or (thing.netns, thing.name) in ends
-    if isinstance(thing, (Address, Route)):
-        return thing.netns in spaces or (thing.netns, thing.link) in ends
+    if isinstance(thing, onlinks.KINDS):
+        return thing.netns in spaces or (thing.netns, onlinks.link_of(thing)) in ends
     return False
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nsbridge.kernel.interface import HostFacts
+from nsbridge.errors import Unsupported
+from nsbridge.kernel.interface import HostFacts, LinkFacts
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.simulate import simulate
 from nsbridge.state.things import Netns, Sysctl
@@ -38,6 +39,7 @@ class FakeKernel:
         self._indexes: dict[str, int] = {}
         self.strangers: dict[Address_, str] = {}
         self.announced: list[Endpoint] = []
+        self.links: dict[str, LinkFacts] = {}
 
     def do(self, step: Step) -> None:
         """Simulate the step; raises what `simulate` raises."""
@@ -63,9 +65,18 @@ class FakeKernel:
         """Return the facts it was made with, settings as they are by now."""
         return self.known
 
+    def link_facts(self, name: str) -> LinkFacts | None:
+        """Return what it was told of a link."""
+        return self.links.get(name)
+
+    def require(self, feature: str) -> None:
+        """Have everything but netem, as many kernels do."""
+        if feature == "netem":
+            raise Unsupported("this kernel has no netem")
+
     def link_index(self, name: str) -> int:
         """Return a number for a link that exists, else 0; stable for one name."""
-        if self.state.find(("link", "", name)) is None:
+        if self.state.find(("link", "", name)) is None and name not in self.links:
             return 0
         return self._indexes.setdefault(name, len(self._indexes) + 2)
 

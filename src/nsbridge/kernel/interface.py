@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import Address_, ForeignAccept, Network_, Thing
+    from nsbridge.state.things import Address_, ForeignAccept, Interface_, Network_, Thing
 
 
 class HostFacts(Value):
@@ -34,6 +34,15 @@ class HostFacts(Value):
     def sysctl(self, key: str) -> str:
         """Return the value of a setting, "" when this kernel has none of that name."""
         return dict(self.sysctls).get(key, "")
+
+
+class LinkFacts(Value):
+    """A link of the host that isn't ours. mtu: bytes."""
+
+    kind: str
+    mtu: int
+    mac: str
+    addresses: tuple[Interface_, ...] = ()
 
 
 if TYPE_CHECKING:
@@ -62,6 +71,12 @@ if TYPE_CHECKING:
 
         def facts(self) -> HostFacts:
             """Read what decisions need. Costs a dump of routes and of base chains: not for hot paths."""
+
+        def link_facts(self, name: str) -> LinkFacts | None:
+            """Read a link of the host, None without one."""
+
+        def require(self, feature: str) -> None:
+            """Raise Unsupported unless this kernel has it: ``tbf``, ``netem``. Tried in a namespace of its own."""
 
         def link_index(self, name: str) -> int:
             """Return the ifindex of a link on the host, 0 without one."""

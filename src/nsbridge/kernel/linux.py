@@ -13,8 +13,8 @@ import time
 
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
-from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl
-from nsbridge.kernel.interface import HostFacts
+from nsbridge.kernel import netns, onlinks, rtnetlink, rtroute, sysctl
+from nsbridge.kernel.interface import HostFacts, LinkFacts
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import is_ours
 from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
@@ -165,6 +165,23 @@ class LinuxKernel:
         """Name this host namespace: ``host`` for the machine's own, else ``ns-`` and its cookie."""
         return netns.host_id()
 
+    def link_facts(self, name: str) -> LinkFacts | None:
+        """Return kind, MTU, MAC and addresses of a link of the host, None without it."""
+        found = _link(self.route, HOST, name)
+        if found is None:
+            return None
+        names = {found.index: name}
+        replies = self.route.dump(rtroute.get_addresses(found.index))
+        addresses = [rtroute.decode_address(HOST, body, names) for _, body in replies]
+        link = found.link
+        return LinkFacts(link.kind, link.mtu, link.mac, tuple([one.address for one in addresses if one]))
+
+    def require(self, feature: str) -> None:
+        """Raise Unsupported unless this kernel has it."""
+        from nsbridge.kernel.probe import require
+
+        require(feature)
+
     def link_index(self, name: str) -> int:
         """Return the index of a link of the host, 0 without one; a network's port group is made of its bridge's."""
         from nsbridge.kernel.apply import find_index
@@ -243,18 +260,11 @@ def _exists(sock: NetlinkSocket, thing: Thing) -> bool:
     if isinstance(thing, Link):
         link = _link(sock, thing.netns, thing.name)
         return link is not None and is_ours(link.link.group)
-    if not isinstance(thing, (Address, Route)):
+    if not isinstance(thing, onlinks.KINDS):
         return False
-    link = _link(sock, thing.netns, thing.link)
-    if link is None:
-        return False
-    names = {link.index: thing.link}
-    if isinstance(thing, Address):
-        replies = sock.dump(rtroute.get_addresses(link.index))
-        return any(rtroute.decode_address(thing.netns, body, names) == thing for _, body in replies)
-    replies = sock.dump(rtroute.get_routes(thing.dst.version, link.index))
-    found = [rtroute.decode_route(thing.netns, body, names) for _, body in replies]
-    return (thing, rtroute.PROTOCOL) in found
+    name = onlinks.link_of(thing)
+    link = _link(sock, thing.netns, name) if name else None
+    return (link is not None or not name) and onlinks.exists(sock, thing, link.index if link else 0)
 
 
 def _held(proto: str, address: str, port: int) -> bool:

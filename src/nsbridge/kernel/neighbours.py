@@ -40,7 +40,7 @@ def _checksum(data: bytes) -> int:
     total = sum(unpack_from(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return int(~total & 0xFFFF)
 
 
 def question(address: Address_, mac: bytes) -> bytes:

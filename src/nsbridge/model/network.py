@@ -65,6 +65,34 @@ class Subnet(Value):
         return int(room.network_address), int(room.broadcast_address)
 
 
+ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit")
+"""What becomes of a packet: sent on, or not, without a word or with one. ip-route(8)."""
+
+
+class StaticRoute(Value):
+    """A route that every endpoint of a network gets.
+
+    via: None for the network's own gateway; a kind other than ``unicast`` has none. metric: 0 for the kernel's.
+    """
+
+    dst: Network_
+    via: Address_ | None = None
+    metric: int = 0
+    kind: str = "unicast"
+
+    def __post_init__(self) -> None:
+        """Check kind, gateway and metric."""
+        if self.kind not in ROUTE_KINDS:
+            raise InvalidIntent(f"route type is {self.kind!r}", fix=f"use one of {', '.join(ROUTE_KINDS)}")
+        if self.via is not None and (self.kind != "unicast" or self.via.version != self.dst.version):
+            raise InvalidIntent(
+                f"route to {self.dst} can't go by {self.via}",
+                fix="give a gateway of that family, and none to blackhole",
+            )
+        if not 0 <= self.metric < 1 << 32:
+            raise InvalidIntent(f"metric of the route to {self.dst} is {self.metric}", fix="use 0 to 4294967295")
+
+
 class Network(Value):
     """What a user asks of a network.
 
@@ -72,6 +100,8 @@ class Network(Value):
     an IPv6 subnet, chosen for it when `subnets` has none. icc: endpoints may talk to one another. masquerade:
     leave with the host's address. mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
     when a person did. ephemeral: goes with its last endpoint (the default network). labels: (key, value) pairs.
+    unmanaged: `bridge` is somebody else's; we use its address as gateway, attach ports to it, and leave it as it is.
+    routes: what every endpoint gets besides the default route.
     """
 
     name: str
@@ -85,12 +115,18 @@ class Network(Value):
     project: str = ""
     ephemeral: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+    unmanaged: bool = False
+    routes: tuple[StaticRoute, ...] = ()
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
         check_name("network", self.name)
         if self.bridge:
             check_ifname(self.bridge)
+        if self.unmanaged and not self.bridge:
+            raise InvalidIntent(
+                f"network {self.name!r} is unmanaged but names no bridge", fix="name the bridge it uses"
+            )
         versions = [subnet.network.version for subnet in self.subnets]
         if len(versions) != len(set(versions)):
             raise InvalidIntent(

@@ -85,19 +85,59 @@ class Address(Value):
 
 
 class Route(Value):
-    """A route in the main table. via: the gateway, None for one that is on the link."""
+    """A route. via: the gateway, None for one that is on the link. table: 0 for the main one.
+
+    kind: ``unicast``, or ``blackhole``, ``unreachable``, ``prohibit``: these lead nowhere, and `link` is empty.
+    """
 
     netns: str
     dst: Network_
     link: str
     via: Address_ | None = None
     metric: int = 0
+    table: int = 0
+    kind: str = "unicast"
     why: str = field(default="", compare=False)
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Its namespace, destination and metric."""
-        return ("route", self.netns, str(self.dst), str(self.metric))
+        """Its namespace, destination, metric, and table unless it is the main one."""
+        where = (str(self.table),) if self.table else ()
+        return ("route", self.netns, str(self.dst), str(self.metric), *where)
+
+
+class PolicyRule(Value):
+    """Packets with a source in `src` look into routing table `table` first (ip-rule(8))."""
+
+    netns: str
+    src: Network_
+    table: int
+    why: str = field(default="", compare=False)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Its namespace, source and table."""
+        return ("rule", self.netns, str(self.src), str(self.table))
+
+
+class Shaper(Value):
+    """What bounds the packets that a link sends: tbf for a rate alone, netem for anything else. Units: as Limits.
+
+    The root queueing discipline of the link; rate in bits per second.
+    """
+
+    netns: str
+    link: str
+    rate: int = 0
+    delay: int = 0
+    jitter: int = 0
+    loss: int = 0
+    why: str = field(default="", compare=False)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Its namespace and link."""
+        return ("shaper", self.netns, self.link)
 
 
 class Sysctl(Value):
@@ -140,4 +180,4 @@ class ForeignAccept(Value):
 
 
 if TYPE_CHECKING:
-    Thing: TypeAlias = Netns | Link | Address | Route | Sysctl | ForeignAccept | Table | Element
+    Thing: TypeAlias = Netns | Link | Address | Route | PolicyRule | Shaper | Sysctl | ForeignAccept | Table | Element
