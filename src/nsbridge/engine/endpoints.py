@@ -6,9 +6,9 @@ from errno import EEXIST, ENODEV, ENOENT
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
-from nsbridge.engine import names, networks
+from nsbridge.engine import addresses, names, networks
 from nsbridge.engine.journal import Began, Hidden, Leased, Operation, Put
-from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFound, PortTaken, Taken
+from nsbridge.errors import Exhausted, InUse, KernelError, NotFound, PortTaken, Taken
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.journal import Entry
     from nsbridge.model.endpoint import PublishedPort
     from nsbridge.model.network import Network
-    from nsbridge.state.things import Address_, Interface_, Thing
+    from nsbridge.state.things import Thing
 
 CHOSEN_PORT_TRIES = 16
 """How often another ephemeral port is tried when somebody takes the one just chosen."""
@@ -56,31 +56,6 @@ class Wish(Value):
 
 def _record(endpoint: Endpoint) -> str:
     return codec.dumps(endpoint) + "\n"
-
-
-def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Interface_, ...]:
-    """Claim an address of every subnet: the one asked for, or the next free one."""
-    from ipaddress import ip_interface
-
-    asked: dict[int, Address_ | None] = {4: wish.to.ipv4, 6: wish.to.ipv6}
-    for version, address in asked.items():
-        if address is not None and network.subnet(version) is None:
-            raise InvalidIntent(
-                f"address {address} is outside network {network.name!r}, which has no IPv{version} subnet",
-                fix="give the network one, or leave the address out",
-            )
-    found = []
-    for subnet in network.subnets:
-        address = asked[subnet.network.version]
-        if address is None:
-            address = leases.claim_next(
-                host.store.root, network, subnet, wish.name, lambda each: op.leasing(network.name, each, wish.name)
-            )
-        else:
-            op.leasing(network.name, address, wish.name)
-            leases.claim(host.store.root, network, address, wish.name)
-        found.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
-    return tuple(found)
 
 
 def _netns_id(host: Host, path: str) -> int:
@@ -173,6 +148,8 @@ def _named(wish: Wish, network: Network, ifname: str) -> Endpoint:
         hostname=wish.hostname,
         service=wish.service,
         project=wish.project,
+        host_name=wish.to.host_ifname,
+        limits=wish.to.limits,
     )
 
 
@@ -181,7 +158,7 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
     index = host.kernel.link_index(network.ifname)
     number = 0
     while True:
-        if not wish.ifname:
+        if not (wish.ifname or wish.to.ifname):
             endpoint = endpoint.replace(ifname=f"eth{number}")
         things = endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
         try:
@@ -190,7 +167,7 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
         except KernelError as err:
             if err.errno != EEXIST:
                 raise
-            if isinstance(err.thing, Link) and not wish.ifname and number < LAST_IFNAME:
+            if isinstance(err.thing, Link) and not (wish.ifname or wish.to.ifname) and number < LAST_IFNAME:
                 number += 1
             elif isinstance(err.thing, Route) and wish.gateway is None and endpoint.gateway:
                 endpoint = endpoint.replace(gateway=False)
@@ -206,18 +183,20 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
     inode = _netns_id(host, wish.netns)
     _check_name_free(host, network, wish.name)
-    endpoint = _named(wish, network, wish.ifname or "eth0").replace(netns_id=inode)
+    endpoint = _named(wish, network, wish.ifname or wish.to.ifname or "eth0").replace(netns_id=inode)
     if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
         _check_name_free(host, network, wish.name)
-    addresses = _lease(host, op, network, wish)
-    first = str(addresses[0].ip) if addresses else ""
-    endpoint = endpoint.replace(addresses=addresses, mac=wish.to.mac or mac_for(network.name, wish.name, first))
+    endpoint = endpoint.replace(addresses=addresses.lease(host, op, network, wish.to, wish.name))
+    if wish.to.check_address:
+        addresses.check_unused(host, network, endpoint.addresses)
+    endpoint = endpoint.replace(mac=wish.to.mac or mac_for(network.name, wish.name, addresses.first_address(endpoint)))
     endpoint = _link_up(host, op, network, endpoint, wish)
     if wish.ports:
         endpoint = endpoint.replace(ports=publish_things(host, op, network, endpoint, wish.ports))
     op.replace(host.store.endpoint_path(network.name, wish.name), _record(endpoint))
     op.show(network.name, hosts.line(endpoint))
     host.kernel.await_link(endpoint.host_ifname)  # last: by now it is nearly always ready
+    addresses.announce(host, network, endpoint)
     return endpoint
 
 
@@ -242,6 +221,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
     NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports.
     """
     _netns_id(host, wish.netns)  # before a network is made for nothing
+    addresses.check_features(host, (wish.to.limits,))
     networks.ensure(host, wish.to.network)
     for last in (False, True):
         try:
@@ -266,6 +246,8 @@ def detach_entries(host: Host, endpoint: Endpoint) -> tuple[tuple[Thing, ...], l
     network = host.store.network(endpoint.network)
     entries: list[Entry] = [Hidden(network.name, hosts.line(endpoint))]
     entries += [Leased(network.name, address.ip, endpoint.name) for address in endpoint.addresses]
+    if addresses.has_own_mac(endpoint):
+        entries += [Put(addresses.told_apart(network.name, one.ip), endpoint.mac) for one in endpoint.addresses]
     entries.append(Put(host.store.endpoint_path(network.name, endpoint.name)))
     return networks.things_of(host, network, endpoint), entries
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
-
-from nsbridge.desired.endpoint import endpoint_things, ports_things
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks, services
+from nsbridge.engine import addresses, endpoints, foresight, networks, services
 from nsbridge.engine.journal import Began, Started
 from nsbridge.errors import InUse, NotFound
-from nsbridge.model.endpoint import Endpoint
-from nsbridge.model.names import mac_for
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import Netns
-from nsbridge.store import leases
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -26,7 +20,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.journal import Entry
     from nsbridge.engine.services import Status
     from nsbridge.model.endpoint import PublishedPort
-    from nsbridge.model.network import Network, Subnet
+    from nsbridge.model.network import Network
     from nsbridge.model.service import Service, Topology
     from nsbridge.plan.step import Step
     from nsbridge.state.things import Address_, Thing
@@ -62,6 +56,10 @@ class Decision(Value):
 def filled(wanted: Network, have: Network) -> Network:
     """Return `wanted` with what it left open as it was chosen for `have`."""
     subnets = list(wanted.subnets)
+    if wanted.unmanaged and have.unmanaged:  # what was left open was read from the bridge
+        gateways = {subnet.network: subnet.gateway for subnet in have.subnets}
+        subnets = [one if one.gateway else one.replace(gateway=gateways.get(one.network)) for one in subnets]
+        return wanted.replace(subnets=tuple(subnets) or have.subnets, mtu=wanted.mtu or have.mtu)
     for subnet in have.subnets:
         version = subnet.network.version
         asked_otherwise = version == 4 and wanted.subnets and not wanted.subnet(4) and not wanted.ipv6
@@ -89,44 +87,6 @@ def _network_change(host: Host, wanted: Network) -> Change | None:
         return Change("network", wanted.name, "recreate", "the file asks for something else")
     steps = _lost(host, network_things(have, have.mtu))
     return Change("network", wanted.name, "mend", "the kernel doesn't hold all of it", steps) if steps else None
-
-
-def _foreseen(host: Host, service: Service, known: dict[str, Network], promised: set[Address_]) -> tuple[Thing, ...]:
-    """Return what a service that doesn't exist yet will hold, with the addresses it would get now.
-
-    promised: addresses that services before it would get; its own come to them.
-    """
-    found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
-    for place, attachment in enumerate(service.attachments):
-        network = known.get(attachment.network)
-        if network is None:
-            continue
-        asked = {4: attachment.ipv4, 6: attachment.ipv6}
-        addresses = []
-        for subnet in network.subnets:
-            address = asked[subnet.network.version] or _next(host, network, subnet, promised)
-            promised.add(address)
-            addresses.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
-        first = str(addresses[0].ip) if addresses else ""
-        endpoint = Endpoint(
-            network.name,
-            service.name,
-            service.netns,
-            ifname=f"eth{place}",
-            addresses=tuple(addresses),
-            mac=attachment.mac or mac_for(network.name, service.name, first),
-            ports=service.ports if place == 0 else (),
-            gateway=place == 0,
-        )
-        index = host.kernel.link_index(network.ifname)
-        found += endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
-        found += ports_things(network, endpoint)
-    return tuple(found)
-
-
-def _next(host: Host, network: Network, subnet: Subnet, promised: set[Address_]) -> Address_:
-    found = leases.peek(host.store.root, network, subnet, len(promised) + 1)
-    return next((address for address in found if address not in promised), subnet.network.network_address)
 
 
 def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
@@ -163,7 +123,7 @@ def _service_change(
     record = host.store.service_or_none(service.name)
     if record is None or record.service.project != service.project:
         # A name of another project's is refused when it is claimed, with words that say whose it is.
-        steps = adding(_foreseen(host, service, known, promised))
+        steps = adding(foresight.foreseen(host, service, known, promised))
         return Change("service", service.name, "create", "it doesn't exist", steps)
     old = record.service
     if any(attachment.network in redone for attachment in service.attachments):
@@ -177,7 +137,7 @@ def _service_change(
     if steps:
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
     if service.attachments:
-        endpoint = host.store.endpoint(service.attachments[0].network, service.name)
+        endpoint = host.store.endpoint(service.attachments[service.main].network, service.name)
         missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
         if missing or extra:
             return Change("service", service.name, "ports", "the file publishes other ports")
@@ -217,8 +177,8 @@ def decide(
     only: these services and what they depend on, all when empty.
     """
     chosen = [service for service in topology.started_order() if service.name in topology.needed(only)]
-    for name in topology.external:
-        host.store.network(name)
+    addresses.check_features(host, [place.limits for service in chosen for place in service.attachments])
+    external = {name: host.store.network(name) for name in topology.external}
     changes: list[Change] = []
     remarks = list(topology.warnings)
     shared = networks.shared_steps(host, host.store.networks(), host.kernel.facts())[1]
@@ -232,7 +192,7 @@ def decide(
         network.name: host.store.network_or_none(network.name) or _first_look(host, network)
         for network in topology.networks
     }
-    known |= {name: host.store.network(name) for name in topology.external}
+    known |= external
     promised: set[Address_] = set()
     for service in chosen:
         change = _service_change(host, service, known, redone, promised)
@@ -333,7 +293,7 @@ def _do_service(host: Host, change: Change, service: Service) -> None:
 def _do_ports(host: Host, service: Service) -> None:
     if not service.attachments:
         return
-    network = service.attachments[0].network
+    network = service.attachments[service.main].network
     endpoint = host.store.endpoint(network, service.name)
     missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
     if extra:
