@@ -170,10 +170,11 @@ def world(lab: Lab, *topologies: Topology) -> Iterator[Host]:
 
 
 def around(lab: Lab) -> None:
-    """Make a host that checks nobody's source by itself, a stranger's network, and outside's routes to all of them."""
+    """Make a host that checks no addresses by itself, a stranger's network, and outside's routes to all of them."""
     lab.host.netns("beyond")
     sh(f"""set -e
     for name in all default up0; do echo 0 > /proc/sys/net/ipv4/conf/$name/rp_filter; done
+    echo 1 > /proc/sys/net/ipv4/conf/up0/route_localnet
     ip link add in0 type veth peer name eth0 netns beyond
     echo 0 > /proc/sys/net/ipv6/conf/in0/dad_transmits
     ip address add 10.9.0.1/24 dev in0
@@ -252,6 +253,7 @@ def attacks() -> Iterator[Attack]:
                          (FROM_LOOPBACK,))  # fmt: skip
             yield Attack(f"{net}: outside to a port published on 127.0.0.1", OUTSIDE, outside, "127.0.0.1",
                          side.port + 2000, one, (WIRE,))  # fmt: skip
+            yield Attack(f"{net}: outside to 127.0.0.1", OUTSIDE, outside, "127.0.0.1", EAR + 1, None, (WIRE,))
         else:
             yield Attack(f"{net}: neighbour to ::1", one, one_ip, "::1", EAR, None, ())
         yield Attack(f"{net}: outside to an endpoint", OUTSIDE, outside, one_ip, EAR, one, (DIRECT,))
@@ -329,15 +331,20 @@ class Ears:
                     found[said] = (name, peer[0].removeprefix("::ffff:"))
         return found
 
-    def arriving(self, sent: Iterable[Attack], *, wait_s: float = 0.15) -> dict[str, tuple[str | None, str]]:
+    def arriving(self, sent: Iterable[Attack], *, expected: int = 0) -> dict[str, tuple[str | None, str]]:
         """Send packets and return which were heard, by their names, where and with which source.
 
-        wait_s: seconds after the last one. Within one machine a packet that isn't held up for a neighbour's address
-        arrives before send() returns; `world` has made everybody known to the host.
+        Listens until as many as expected were heard, at most 3 s. When none is expected 0.15 s are enough: within one
+        machine a packet has arrived when send() returns, unless it waits for a neighbour's address, and `world` has
+        made everybody known to the host.
         """
         told = {self.send(attack): attack.what for attack in sent}
-        time.sleep(wait_s)
-        return {told[said]: where for said, where in self.heard().items() if said in told}
+        deadline = time.monotonic() + (3 if expected else 0.15)
+        found: dict[str, tuple[str | None, str]] = {}
+        while time.monotonic() < deadline and (len(found) < expected or not expected):
+            found |= {told[said]: where for said, where in self.heard().items() if said in told}
+            time.sleep(0.02)
+        return found
 
     def __enter__(self) -> Self:
         return self

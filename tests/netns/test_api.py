@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.netns
 ROOT = Path(__file__).parents[2]
 ECHO = str(Path(__file__).parent / "echo.py")
-"""Seconds for a first packet: the kernel notices a new pair's carrier a little late, and lost ARP is sent again."""
 
 DROPPING = pytest.mark.parametrize("lab", ["nft"], indirect=True)
 

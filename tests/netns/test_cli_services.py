@@ -83,7 +83,7 @@ def test_a_killed_run_takes_its_command_along(nb: Command) -> None:
     process.kill()
     process.communicate()
     soon(lambda: not os.path.exists(f"/proc/{pid}"))
-    assert "undid what a killed command left: run x" in nb("ps").err
+    assert "what a killed command left: run x" in nb("ps").err
     assert settled() == before
 
 

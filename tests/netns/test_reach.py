@@ -145,7 +145,7 @@ def test_each_guard_matters(lab: Lab) -> None:
         for rules in sorted({attack.rules for attack in attacks() if attack.rules}):
             mine = [attack for attack in attacks() if attack.rules == rules]
             with without(*rules):
-                assert {what: where for what, (where, _) in ears.arriving(mine).items()} == {
+                assert {what: where for what, (where, _) in ears.arriving(mine, expected=len(mine)).items()} == {
                     attack.what: attack.heard for attack in mine
                 }, rules
             assert sh("nft --stateless list table inet nsbridge").out == listed
@@ -231,3 +231,39 @@ def test_the_uplinks_own_advertised_route_stays(lab: Lab) -> None:
         sh("ip -6 route flush proto ra")
         assert eventually(routed)
     assert without_store(lab.snapshot()) == without_store(before)
+
+
+def test_an_endpoint_cant_reroute_the_host(lab: Lab) -> None:
+    """S11: a router advertisement from inside changes nothing; with the bridge's setting undone it would."""
+    with world(lab, DUAL):
+        (bridge,) = (network.ifname for network in DUAL.networks)
+        routed = f"ip -6 route show default dev {bridge}"
+        for accepts in ("0", "2"):
+            if accepts != "0":
+                sh(f"echo {accepts} > /proc/sys/net/ipv6/conf/{bridge}/accept_ra")
+            inside(lab.ns("six"), advertise_router)
+            found = eventually(lambda: sh(routed).out, timeout_s=2 if accepts != "0" else 0.3)
+            assert bool(found) is (accepts != "0")
+
+
+def test_endpoints_that_may_not_talk_to_one_another(lab: Lab) -> None:
+    """S16: neither with br_netfilter, by the rules, nor without it, by isolated ports.
+
+    By each other's published ports they may, but not while br_netfilter lets NAT see bridged packets: these then are
+    sent on within the bridge, between isolated ports.
+    """
+    (bridge,) = DOCKER.networks
+    with world(lab, DOCKER.replace(networks=(bridge.replace(icc=False),))):
+        for bridged in (0, 1):
+            sh("sysctl -qw " + BRIDGED.format(bridged))
+            for path in paths(SIDES[0]):
+                back = path.start in ("ns1", "ns2") and path.server in ("ns1", "ns2")
+                if path.start == "elsewhere":
+                    continue
+                closed = back and (not path.port or bool(bridged))
+                reply = request(lab, "udp", path, timeout_s=0.4 if closed else 3)
+                assert (reply.server, reply.source) == (("", "") if closed else (path.server, path.source)), path
+        sh("sysctl -qw " + BRIDGED.format(0))
+        neighbour = next(paths(SIDES[0]))
+        sh("for port in $(ls /sys/class/net/ns_br/brif); do bridge link set dev $port isolated off; done")
+        assert request(lab, "udp", neighbour).source == neighbour.source

@@ -250,7 +250,7 @@ class KernelConformance:
         before = (BRIDGE, OUTER, INNER, ADDRESS4, ROUTE4, SKELETON, PORT)
         after = (
             BRIDGE.replace(mtu=1300),
-            OUTER.replace(hairpin=False, mtu=1300),
+            OUTER.replace(hairpin=False, isolated=True, mtu=1300),
             INNER.replace(mac="02:00:00:00:00:99", mtu=1300),
             ADDRESS4,
             ROUTE4.replace(via=ip_address("10.9.0.254")),

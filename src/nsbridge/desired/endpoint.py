@@ -28,6 +28,8 @@ def _pair(network: Network, endpoint: Endpoint, mtu: int, bridge_index: int) -> 
         peer_name=endpoint.ifname,
         # Needed for an endpoint's own published port once br_netfilter shows bridged packets to the NAT rules.
         hairpin=True,
+        # S16: frames between ports meet our rules only where br_netfilter shows them, so the bridge itself is told.
+        isolated=not network.icc,
         autoconf=False,
         alias=f"{ALIAS}: {endpoint.name} on {network.name}",
         why=f"port of {endpoint.name!r} on the bridge of {network.name!r}",

@@ -7,7 +7,7 @@ from errno import EEXIST, ENODEV, ENOENT
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
 from nsbridge.engine import addresses, names, networks
-from nsbridge.engine.journal import Began, Hidden, Leased, Operation, Put
+from nsbridge.engine.entries import Began, Hidden, Leased, Put
 from nsbridge.errors import Exhausted, InUse, KernelError, NotFound, PortTaken, Taken
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.endpoint import Endpoint
@@ -22,8 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
-    from nsbridge.engine.journal import Entry
+    from nsbridge.engine.journal import Operation
     from nsbridge.model.endpoint import PublishedPort
     from nsbridge.model.network import Network
     from nsbridge.state.things import Thing
@@ -193,8 +194,9 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     endpoint = _link_up(host, op, network, endpoint, wish)
     if wish.ports:
         endpoint = endpoint.replace(ports=publish_things(host, op, network, endpoint, wish.ports))
-    op.replace(host.store.endpoint_path(network.name, wish.name), _record(endpoint))
-    op.show(network.name, hosts.line(endpoint))
+    with hosts.lock(host.store.root, shared=True):
+        op.replace(host.store.endpoint_path(network.name, wish.name), _record(endpoint))
+        op.show(network.name, hosts.line(endpoint))
     host.kernel.await_link(endpoint.host_ifname)  # last: by now it is nearly always ready
     addresses.announce(host, network, endpoint)
     return endpoint
@@ -206,7 +208,7 @@ def healing(host: Host, network: str, err: KernelError) -> bool:
     lost_bridge = isinstance(err.thing, Link) and err.errno == ENODEV
     if not (lost_table or lost_bridge):
         return False
-    with host.store.lock(), host.operation(f"mend network {network}") as op:
+    with host.lock(), host.operation(f"mend network {network}") as op:
         networks.settle(host, op, host.store.networks(), host.kernel.facts())
         for one in host.store.networks():
             for step in networks.mend(host, one):
@@ -220,49 +222,48 @@ def connect(host: Host, wish: Wish) -> Endpoint:
 
     NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports.
     """
+    name, to = wish.name, wish.to.network
     _netns_id(host, wish.netns)  # before a network is made for nothing
     addresses.check_features(host, (wish.to.limits,))
-    networks.ensure(host, wish.to.network)
-    for last in (False, True):
-        try:
-            with host.store.lock(shared=True), host.store.name_lock(f"{wish.to.network}/{wish.name}"):
-                network = host.store.network(wish.to.network)
-                with host.operation(f"connect {wish.name} to {network.name}") as op:
-                    endpoint = attach(host, op, network, wish)
-                names.refresh(host, endpoint.netns, network.name, here=True)
-                return endpoint
-        except KernelError as err:
-            if last or not healing(host, wish.to.network, err):
-                networks.remove_if_idle(host, wish.to.network)
-                raise
-        except Exception:
-            networks.remove_if_idle(host, wish.to.network)
-            raise
+    with networks.Use(host, (to,)):
+        for last in (False, True):
+            try:
+                with (
+                    networks.Ensured(host, (to,)),
+                    host.store.name_lock(f"{to}/{name}"),
+                    host.operation(f"connect {name} to {to}") as op,
+                ):
+                    endpoint = attach(host, op, host.store.network(to), wish)
+                    names.refresh(host, op, endpoint.netns, to, here=True)
+                    return endpoint
+            except KernelError as err:
+                if last or not healing(host, to, err):
+                    raise
     raise AssertionError("unreachable")
 
 
 def detach_entries(host: Host, endpoint: Endpoint) -> tuple[tuple[Thing, ...], list[Entry]]:
     """Return what goes from the kernel with an endpoint, and from the store."""
     network = host.store.network(endpoint.network)
-    entries: list[Entry] = [Hidden(network.name, hosts.line(endpoint))]
+    # The record before the lines: a hosts file that is just being made from the records can't bring them back.
+    entries: list[Entry] = [Put(host.store.endpoint_path(network.name, endpoint.name))]
+    entries.append(Hidden(network.name, hosts.line(endpoint)))
     entries += [Leased(network.name, address.ip, endpoint.name) for address in endpoint.addresses]
     if addresses.has_own_mac(endpoint):
         entries += [Put(addresses.told_apart(network.name, one.ip), endpoint.mac) for one in endpoint.addresses]
-    entries.append(Put(host.store.endpoint_path(network.name, endpoint.name)))
     return networks.things_of(host, network, endpoint), entries
 
 
 def disconnect(host: Host, network: str, name: str) -> Endpoint:
     """Take an endpoint away; return what it was. NotFound without it. Its namespace stays."""
-    with host.store.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
+    with networks.Use(host, (network,)), host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
         if endpoint.service and endpoint.gateway and endpoint.ports:
             host.say(f"{len(endpoint.ports)} published ports of {name!r} go with it")
         with host.operation(f"disconnect {name} from {network}", "on") as op:
             things, entries = detach_entries(host, endpoint)
             op.finish([*map(Began, removing(things)), *entries])
-        names.refresh(host, endpoint.netns, network, here=False)
-    networks.remove_if_idle(host, network)
+            names.refresh(host, op, endpoint.netns, network, here=False)
     return endpoint
 
 
@@ -300,7 +301,7 @@ def publish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: st
 
 def _publish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: str) -> Endpoint:
     network = find_one(host, name, network).network
-    with host.store.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
+    with host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
         with host.operation(f"publish {' '.join(map(str, ports))} of {name}") as op:
             fixed = publish_things(host, op, host.store.network(network), endpoint, ports)
@@ -315,7 +316,7 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
     A port is named as it was published, or by its target alone (host_port 0). NotFound when it isn't published.
     """
     network = find_one(host, name, network).network
-    with host.store.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
+    with host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
         gone = [port for port in endpoint.ports if any(_means(asked, port) for asked in ports)]
         for asked in ports:

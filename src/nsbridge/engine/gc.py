@@ -70,21 +70,23 @@ def collect(host: Host, *, dry_run: bool = False) -> tuple[str, ...]:
         if not dry_run:
             endpoints.disconnect(host, endpoint.network, endpoint.name)
     # Under the exclusive lock nobody is half way through making something that isn't remembered yet.
-    with host.store.lock():
+    with host.lock():
         for thing in strays(host):
             said.append(_told(thing))
             if not dry_run:
                 for step in removing((thing,)):
                     host.kernel.do(step)
-        for network, address in _stale_leases(host):
-            said.append(f"lease of {address} on network {network}: no endpoint holds it")
+        for on, address in _stale_leases(host):
+            said.append(f"lease of {address} on network {on}: no endpoint holds it")
             if not dry_run:
-                files.remove(f"{host.store.root}/leases/{network}/{address}")
-    for network_record in host.store.networks():
-        if network_record.ephemeral and not host.store.endpoints(network_record.name):
-            said.append(f"network {network_record.name}: nothing is on it")
-            if not dry_run:
-                networks.remove_if_idle(host, network_record.name)
+                files.remove(f"{host.store.root}/leases/{on}/{address}")
+        if not dry_run:
+            files.sweep(host.store.root)
+        for network in host.store.networks():
+            if network.ephemeral and not host.store.endpoints(network.name):
+                said.append(f"network {network.name}: nothing is on it")
+                if not dry_run:
+                    networks.remove_idle(host, network.name)
     return tuple(said)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from nsbridge import codec
 from nsbridge.store import files, hosts
 
 TYPE_CHECKING = False
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nsbridge.engine.host import Host
+    from nsbridge.engine.journal import Operation
 
 
 def resolv_conf(host: Host) -> str:
@@ -41,29 +43,29 @@ def hosts_file(host: Host, names: Iterable[str]) -> str:
     names = tuple(names)
     if not names:
         return ""
-    lines = [hosts.line(endpoint) for name in sorted(set(names)) for endpoint in host.store.endpoints(name)]
-    return hosts.make(host.store.root, names, lines)
+    return hosts.make(host.store.root, names, lambda name: map(hosts.line, host.store.endpoints(name)))
 
 
-def refresh(host: Host, netns: str, network: str, *, here: bool) -> None:
+def refresh(host: Host, op: Operation, netns: str, network: str, *, here: bool) -> None:
     """Show a running service of ours the names of a network that its namespace came to, or left (`here`).
 
-    Nothing to do for a namespace that somebody else made: its /etc/hosts isn't ours.
+    Part of the operation by which it came or left. Nothing to do for a namespace that somebody else made: its
+    /etc/hosts isn't ours.
     """
     name = os.path.basename(netns)
     if host.store.service_or_none(name) is None:
         return
     with host.store.name_lock(f"/{name}"):
-        _refresh(host, name, netns, network, here)
+        _refresh(host, op, name, netns, network, here)
 
 
-def _refresh(host: Host, name: str, netns: str, network: str, here: bool) -> None:
+def _refresh(host: Host, op: Operation, name: str, netns: str, network: str, here: bool) -> None:
     record = host.store.service_or_none(name)
     if record is None or record.service.netns != netns or (network in record.networks) == here:
         return
     shown = (*record.networks, network) if here else tuple(name for name in record.networks if name != network)
     record = record.replace(networks=shown)
-    host.store.put_service(record)
+    op.replace(host.store.service_path(name), codec.dumps(record) + "\n")
     from nsbridge.kernel import mounts, process
 
     where = hosts_file(host, shown)

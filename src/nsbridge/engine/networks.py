@@ -6,7 +6,7 @@ from nsbridge import codec
 from nsbridge.desired.addressing import with_subnets
 from nsbridge.desired.endpoint import endpoint_things, ports_things
 from nsbridge.desired.network import host_things, network_things
-from nsbridge.engine.journal import Began, Dropped, Operation, Put
+from nsbridge.engine.entries import Began, Dropped, Idle, Put
 from nsbridge.errors import InUse, InvalidIntent, NotFound, Taken
 from nsbridge.firewall.ruleset import Table
 from nsbridge.model.names import DEFAULT_NETWORK
@@ -18,8 +18,12 @@ from nsbridge.store.store import HostRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
-    from nsbridge.engine.journal import Entry
+    from nsbridge.engine.journal import Operation
     from nsbridge.kernel.interface import HostFacts
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Plan, Step
@@ -130,7 +134,7 @@ def restore_elements(host: Host, op: Operation) -> None:
 
 def create(host: Host, network: Network) -> Network:
     """Make a network; return it with everything chosen. Taken when its name, bridge or subnet is in use."""
-    with host.store.lock():
+    with host.lock():
         return create_locked(host, network)
 
 
@@ -153,7 +157,7 @@ def ensure(host: Host, name: str) -> Network:
     network = host.store.network_or_none(name)
     if network is not None and host.kernel.link_index(network.ifname):
         return network
-    with host.store.lock():
+    with host.lock():
         network = host.store.network_or_none(name)
         if network is None:
             if name != DEFAULT_NETWORK:
@@ -215,7 +219,7 @@ def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...
 
 def remove(host: Host, name: str) -> None:
     """Remove a network; InUse names the endpoints still on it."""
-    with host.store.lock():
+    with host.lock():
         network = host.store.network(name)
         there = host.store.endpoints(name)
         if there:
@@ -234,21 +238,70 @@ def remove_locked(host: Host, network: Network) -> None:
         op.finish([*map(Began, removing(things)), *entries])
 
 
-def remove_if_idle(host: Host, name: str) -> None:
-    """Remove an ephemeral network with its last endpoint."""
+def _is_idle(host: Host, name: str) -> bool:
     network = host.store.network_or_none(name)
-    if network is None or not network.ephemeral or host.store.endpoints(name):
-        return
-    with host.store.lock():
-        network = host.store.network_or_none(name)
-        if network is not None and not host.store.endpoints(name):
-            remove_locked(host, network)
+    return network is not None and network.ephemeral and not host.store.endpoints(name)
 
 
-def remove_idle(host: Host) -> None:
-    """Remove every ephemeral network without endpoints: what a killed command made one for may never have come."""
-    for network in host.store.networks():
-        remove_if_idle(host, network.name)
+def remove_idle(host: Host, name: str) -> None:
+    """Remove an ephemeral network that has lost its last endpoint. The caller holds the exclusive lock."""
+    if _is_idle(host, name):
+        remove_locked(host, host.store.network(name))
+
+
+class Use:
+    """While networks are used: ephemeral ones among them go afterwards if nothing is left on them, crash or not.
+
+    A context manager. It takes the lock when it leaves, so it goes around what takes it. Others than ephemeral
+    networks cost nothing.
+    """
+
+    def __init__(self, host: Host, names: Iterable[str]) -> None:
+        self._host = host
+        self._names = [name for name in dict.fromkeys(names) if self._goes(name)]
+        self._op: Operation | None = None
+
+    def _goes(self, name: str) -> bool:
+        network = self._host.store.network_or_none(name)
+        return network.ephemeral if network is not None else name == DEFAULT_NETWORK
+
+    def __enter__(self) -> None:
+        if self._names:
+            self._op = self._host.operation(f"use of network {', '.join(self._names)}", "on").__enter__()
+            self._op.owe(*map(Idle, self._names))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._op is None:
+            return
+        try:
+            for name in self._names:
+                if _is_idle(self._host, name):  # asked again under the lock, which most needn't wait for
+                    with self._host.lock():
+                        remove_idle(self._host, name)
+            self._op.paid()
+        finally:
+            self._op.__exit__(kind, error, tb)
+
+
+class Ensured:
+    """The shared lock, and under it these networks: made before if need be, as `ensure` does."""
+
+    def __init__(self, host: Host, names: Iterable[str]) -> None:
+        self._host = host
+        self._names = tuple(names)
+        self._lock = host.lock(shared=True)
+
+    def __enter__(self) -> None:
+        while True:
+            for name in self._names:
+                ensure(self._host, name)
+            self._lock.__enter__()
+            if all(self._host.store.network_or_none(name) for name in self._names):
+                return
+            self._lock.__exit__(None, None, None)  # the default one went with its last endpoint just now
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._lock.__exit__(kind, error, tb)
 
 
 def prune(host: Host) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import time
 from nsbridge import codec
 from nsbridge.engine import addresses, endpoints, names, networks
 from nsbridge.engine.endpoints import Wish
-from nsbridge.engine.journal import Began, Operation, Put, Started
+from nsbridge.engine.entries import Began, Held, Put, Started
 from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
 from nsbridge.model.service import Service
 from nsbridge.plan.diff import adding, removing
@@ -21,8 +21,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
-    from nsbridge.engine.journal import Entry
+    from nsbridge.engine.journal import Operation
     from nsbridge.kernel.process import ProcessSpec, Running
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.state.things import Thing
@@ -48,11 +49,11 @@ def _record_text(record: ServiceRecord) -> str:
 
 
 def _fresh(service: Service) -> ServiceRecord:
-    return ServiceRecord(service, networks=tuple(attachment.network for attachment in service.attachments))
+    return ServiceRecord(service, networks=_networks(service))
 
 
-def _path(name: str) -> str:
-    return f"services/{name}.json"
+def _networks(service: Service) -> tuple[str, ...]:
+    return tuple([attachment.network for attachment in service.attachments])
 
 
 def check_mode(host: Host, service: Service) -> None:
@@ -66,23 +67,24 @@ def check_mode(host: Host, service: Service) -> None:
             )
 
 
-def _name_taken(host: Host, name: str) -> Taken:
-    other = host.store.service_or_none(name)
-    of = f" of project {other.service.project!r}" if other and other.service.project else ""
-    return Taken(
-        f"the name {name!r} belongs to a service{of} already",
-        fix=f"choose another name, or `nsbridge rm {name}` first",
-    )
+def _check_free(host: Host, service: Service) -> None:
+    other = host.store.service_or_none(service.name)
+    if other is not None:
+        of = f" of project {other.service.project!r}" if other.service.project else ""
+        raise Taken(
+            f"the name {service.name!r} belongs to a service{of} already",
+            fix=f"choose another name, or `nsbridge rm {service.name}` first",
+        )
 
 
 def _claim(host: Host, op: Operation, service: Service) -> None:
     """Take the name, and make the namespace unless it is somebody else's."""
     check_mode(host, service)
-    if not op.create(_path(service.name), _record_text(_fresh(service))):
-        raise _name_taken(host, service.name)
+    _check_free(host, service)
+    op.create(host.store.service_path(service.name), _record_text(_fresh(service)))
     if service.mode in ("", "none"):
         space = Netns(service.netns, why=f"namespace of {service.name!r}")
-        if host.kernel.find((space,)):
+        if host.kernel.netns_id(space.path):
             raise Taken(
                 f"there is a network namespace {service.netns} already, and it isn't ours",
                 fix=f"choose another name, or attach it as it is: `nsbridge connect NETWORK {service.name}`",
@@ -121,13 +123,12 @@ def attach_all(host: Host, op: Operation, service: Service) -> tuple[Endpoint, .
 
 
 def build(host: Host, op: Operation, service: Service) -> None:
-    """Make a service's namespace and endpoints as part of an operation. The command comes later."""
-    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
-    for attachment in service.attachments:
-        networks.ensure(host, attachment.network)
-    with host.store.lock(shared=True), host.store.name_lock(f"/{service.name}"):
-        _claim(host, op, service)
-        attach_all(host, op, service)
+    """Make a service's namespace and endpoints as part of an operation. The command comes later.
+
+    The caller holds the shared lock (`networks.Ensured`) and that of the service's name.
+    """
+    _claim(host, op, service)
+    attach_all(host, op, service)
 
 
 def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
@@ -170,37 +171,33 @@ def launch(host: Host, op: Operation, service: Service) -> Running:
     """Start a service's command so that it outlives us."""
     from nsbridge.kernel import process
 
-    for folder in ("logs", "exits"):
-        os.makedirs(f"{host.store.root}/{folder}", files.DIRECTORY_MODE, exist_ok=True)
+    op.folder(host.store.run_path(service.name))
     files.remove(host.store.exit_file(service.name))
     op.starting(service.name)
-
     return process.start(process_spec(host, service, detach=True), _recorder(host, service))
 
 
 def start(host: Host, service: Service) -> Status:
     """Make a service and start its command in the background; all of it, or nothing."""
-    for last in (False, True):
-        try:
-            with host.operation(f"start {service.name}") as op:
-                build(host, op, service)
-                if service.command:
-                    launch(host, op, service)
-        except KernelError as err:
-            if last or not endpoints.healing(host, service.attachments[0].network if service.attachments else "", err):
-                _leave(host, service)
-                raise
-        except BaseException:
-            _leave(host, service)
-            raise
-        else:
-            return status(host, host.store.service(service.name))
+    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
+    used = _networks(service)
+    with networks.Use(host, used):
+        for last in (False, True):
+            try:
+                with (
+                    networks.Ensured(host, used),
+                    host.store.name_lock(f"/{service.name}"),
+                    host.operation(f"start {service.name}") as op,
+                ):
+                    build(host, op, service)
+                    if service.command:
+                        launch(host, op, service)
+            except KernelError as err:
+                if last or not endpoints.healing(host, used[0] if used else "", err):
+                    raise
+            else:
+                return status(host, host.store.service(service.name))
     raise AssertionError("unreachable")
-
-
-def _leave(host: Host, service: Service) -> None:
-    for attachment in service.attachments:
-        networks.remove_if_idle(host, attachment.network)
 
 
 def made_up_name(host: Host, command: tuple[str, ...]) -> str:
@@ -215,27 +212,35 @@ def made_up_name(host: Host, command: tuple[str, ...]) -> str:
 
 def restart(host: Host, service: Service) -> None:
     """Start the command of a service whose process has ended."""
-    with host.store.name_lock(f"/{service.name}"), host.operation(f"restart {service.name}") as op:
+    with (
+        host.lock(shared=True),
+        host.store.name_lock(f"/{service.name}"),
+        host.operation(f"restart {service.name}") as op,
+    ):
         launch(host, op, service)
 
 
 def run(host: Host, service: Service) -> int:
     """Run a service's command in the foreground and take the service away when it ends; return its exit status.
 
-    The journal entry stays open while it runs: if we are killed, the command dies with us and the next command
-    takes the rest away.
+    While it runs, the journal says that the service goes, with all that others may have added to it meanwhile: if
+    we are killed, the command dies with us and the next command takes the rest away.
     """
     from nsbridge.kernel.foreground import run_foreground
 
-    try:
-        with host.operation(f"run {service.name}") as op:
-            build(host, op, service)
-            op.starting(service.name)
-            code = run_foreground(process_spec(host, service, detach=False), _recorder(host, service))
-            remove_things(host, service)
-            return code
-    finally:
-        _leave(host, service)
+    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
+    name, used = service.name, _networks(service)
+    with networks.Use(host, used), host.operation(f"run {name}", "on") as held:
+        with networks.Ensured(host, used), host.store.name_lock(f"/{name}"):
+            _check_free(host, service)  # first of all: what is held goes, and somebody else's must not
+            held.owe(Held(name))
+            with host.operation(f"start {name}") as op:
+                build(host, op, service)
+        try:
+            return run_foreground(process_spec(host, service, detach=False), _recorder(host, service))
+        finally:
+            remove_things(host, name)
+            held.paid()
 
 
 def execute(host: Host, name: str, command: tuple[str, ...], **changes: object) -> int:
@@ -296,19 +301,22 @@ def going(host: Host, service: Service) -> tuple[list[Thing], list[Entry]]:
             entries += rows
     if service.mode in ("", "none"):
         things.append(Netns(service.netns))
-    rest = (_path(service.name), f"logs/{service.name}.log", f"exits/{service.name}")
-    return things, [*entries, *map(Put, rest)]
+    return things, [*entries, Put(host.store.service_path(service.name)), Put(host.store.run_path(service.name))]
 
 
-def remove_things(host: Host, service: Service) -> None:
-    """Take a service away whose command has ended."""
-    with (
-        host.store.lock(shared=True),
-        host.store.name_lock(f"/{service.name}"),
-        host.operation(f"rm {service.name}", "on") as op,
-    ):
-        things, entries = going(host, service)
-        op.finish([Started(service.name), *map(Began, removing(things)), *entries])
+def remove_things(host: Host, name: str) -> None:
+    """Take a service away whose command has ended; nothing to do without it."""
+    with host.lock(shared=True), host.store.name_lock(f"/{name}"):
+        take_away(host, name)
+
+
+def take_away(host: Host, name: str) -> None:
+    """`remove_things` for a caller who holds the locks."""
+    record = host.store.service_or_none(name)
+    if record is not None:
+        with host.operation(f"rm {name}", "on") as op:
+            things, entries = going(host, record.service)
+            op.finish([Started(name), *map(Began, removing(things)), *entries])
 
 
 def remove(host: Host, name: str, *, force: bool = False) -> None:
@@ -321,8 +329,8 @@ def remove(host: Host, name: str, *, force: bool = False) -> None:
     if sharing:
         raise InUse(f"the namespace of {name!r} is shared by {', '.join(sharing)}", fix=f"`nsbridge rm {sharing[0]}`")
     stop(host, (record,))
-    remove_things(host, record.service)
-    _leave(host, record.service)
+    with networks.Use(host, _networks(record.service)):
+        remove_things(host, name)
 
 
 def log_path(host: Host, name: str) -> str:

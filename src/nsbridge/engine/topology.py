@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from nsbridge import codec
 from nsbridge.desired.network import network_things
 from nsbridge.engine import addresses, endpoints, foresight, networks, services
-from nsbridge.engine.journal import Began, Started
+from nsbridge.engine.entries import Began, Started
 from nsbridge.errors import InUse, NotFound
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Literal, TypeAlias
 
+    from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
-    from nsbridge.engine.journal import Entry
     from nsbridge.engine.services import Status
     from nsbridge.model.endpoint import PublishedPort
     from nsbridge.model.network import Network
@@ -228,9 +229,16 @@ def up(
     """Bring a topology into being, or what differs of it; return what was done.
 
     Each network and service comes whole or not at all; what was up before a failure stays up, and the next `up`
-    goes on from there.
+    goes on from there. Two of one project wait for one another, and the second finds nothing left to do.
     """
-    decision = decide(host, topology, only=only, remove_orphans=remove_orphans, recreate=recreate)
+    with host.store.project_lock(topology.project):
+        with host.lock(shared=True):
+            decision = decide(host, topology, only=only, remove_orphans=remove_orphans, recreate=recreate)
+        _carry_out(host, topology, decision)
+    return decision
+
+
+def _carry_out(host: Host, topology: Topology, decision: Decision) -> None:
     for remark in decision.remarks:
         host.say(remark)
     by_service = {service.name: service for service in topology.services}
@@ -241,7 +249,7 @@ def up(
         if record is not None:
             host.say(f"removing service {name}")
             services.stop(host, (record,))
-            services.remove_things(host, record.service)
+            services.remove_things(host, name)
     for change in decision.changes:
         if change.kind == "network" and change.what in ("recreate", "remove"):
             networks.remove(host, change.name)
@@ -253,18 +261,17 @@ def up(
             _do_network(host, change, by_network[change.name])
         elif change.kind == "service" and change.what != "remove":
             _do_service(host, change, by_service[change.name])
-    return decision
 
 
 def _mend_host(host: Host, change: Change) -> None:
-    with host.store.lock(), host.operation("mend host") as op:
+    with host.lock(), host.operation("mend host") as op:
         if networks.settle(host, op, host.store.networks(), host.kernel.facts()):
             networks.restore_elements(host, op)
 
 
 def _do_network(host: Host, change: Change, network: Network) -> None:
     if change.what == "mend":
-        with host.store.lock(), host.operation(f"mend network {network.name}") as op:
+        with host.lock(), host.operation(f"mend network {network.name}") as op:
             for step in networks.mend(host, host.store.network(network.name)):
                 op.step(step)
     else:
@@ -275,17 +282,15 @@ def _do_service(host: Host, change: Change, service: Service) -> None:
     if change.what in ("create", "recreate"):
         services.start(host, service)
         return
-    if change.what == "mend":
-        with (
-            host.store.lock(shared=True),
-            host.store.name_lock(f"/{service.name}"),
-            host.operation(f"mend service {service.name}") as op,
-        ):
+    name = service.name
+    # What is asked is written down before the ports change: a crash in between is a difference the next `up` sees.
+    with host.lock(shared=True), host.store.name_lock(f"/{name}"), host.operation(f"change service {name}") as op:
+        record = host.store.service(name).replace(service=service)
+        op.replace(host.store.service_path(name), codec.dumps(record) + "\n")
+        if change.what == "mend":
             for step in _lost(host, service_things(host, service)):
                 op.step(step)
     _do_ports(host, service)
-    record = host.store.service(service.name)
-    host.store.put_service(record.replace(service=service))
     if service.command and services.status(host, record).state != "running":
         services.restart(host, service)
 
@@ -325,33 +330,39 @@ def _count(number: int, word: str) -> str:
 
 def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[Status, ...]:
     """Take a project's services and networks away, all in one go; return the services that were there."""
-    there = services.statuses(host, project)
-    names = {status.record.service.name for status in there}
-    mine = [network for network in host.store.networks() if network.project == project]
-    if not there and not mine:
-        have = ", ".join(projects(host)) or "none"
-        raise NotFound(f"project {project!r} isn't up (up: {have})", fix="nothing is left to do")
-    host.say(f"stopping {_count(len(there), 'service')}")
-    services.stop(host, [status.record for status in there], grace_s)
-    with host.store.lock(), host.operation(f"down {project}", "on") as op:
-        things: list[Thing] = []
-        entries: list[Entry] = [Started(name) for name in names]
-        rest: list[Entry] = []
-        for status in there:
-            more, rows = services.going(host, status.record.service)
-            things += more
-            rest += rows
-        free = []
-        for network in mine:
-            others = [one.name for one in host.store.endpoints(network.name) if one.service not in names]
-            if others:
-                host.say(f"kept network {network.name}: {', '.join(others)} is still on it")
-            else:
-                free.append(network)
-        more_things, more_entries = networks.leaving(host, tuple(free)) if free else ((), [])
-        host.say(f"removing {_count(len(names), 'service')} and {_count(len(free), 'network')}")
-        op.finish([*entries, *map(Began, removing((*things, *more_things))), *rest, *more_entries])
-    for status in there:
-        for endpoint in status.endpoints:
-            networks.remove_if_idle(host, endpoint.network)
+    with host.store.project_lock(project):
+        there = services.statuses(host, project)
+        mine = [network for network in host.store.networks() if network.project == project]
+        if not there and not mine:
+            have = ", ".join(projects(host)) or "none"
+            raise NotFound(f"project {project!r} isn't up (up: {have})", fix="nothing is left to do")
+        host.say(f"stopping {_count(len(there), 'service')}")
+        services.stop(host, [status.record for status in there], grace_s)
+        used = [endpoint.network for status in there for endpoint in status.endpoints]
+        with networks.Use(host, used), host.lock(), host.operation(f"down {project}", "on") as op:
+            op.finish(_leaving(host, [status.record.service for status in there], mine))
     return there
+
+
+def _leaving(host: Host, there: Iterable[Service], mine: Iterable[Network]) -> list[Entry]:
+    """Return what goes with these services, and with those of these networks on which nobody else is."""
+    names = [service.name for service in there]
+    things: list[Thing] = []
+    rest: list[Entry] = []
+    for service in there:
+        more, rows = services.going(host, service)
+        things += more
+        rest += rows
+    free = []
+    for network in mine:
+        others = [one.name for one in host.store.endpoints(network.name) if one.service not in names]
+        if others:
+            host.say(f"kept network {network.name}: {', '.join(others)} is still on it")
+        else:
+            free.append(network)
+    if free:
+        more_things, more_entries = networks.leaving(host, tuple(free))
+        things += more_things
+        rest += more_entries
+    host.say(f"removing {_count(len(names), 'service')} and {_count(len(free), 'network')}")
+    return [*map(Started, names), *map(Began, removing(things)), *rest]

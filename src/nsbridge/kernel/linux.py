@@ -93,7 +93,7 @@ class LinuxKernel:
                 if foreign.present(thing, self.nft):
                     found.add(thing.identity)
             elif isinstance(thing, Netns):
-                if netns.inode(thing.path):
+                if netns.ours(thing.path):
                     found.add(thing.identity)
             else:
                 inner.setdefault(thing.netns, []).append(thing)

@@ -16,7 +16,8 @@ from _struct import pack
 from _thread import allocate_lock, start_new_thread
 
 from nsbridge.kernel import libc
-from nsbridge.kernel.netlink import ACK, ROUTE, NetlinkSocket, message
+from nsbridge.kernel.netlink import ACK, ROUTE, NetlinkSocket, as_text, attributes, message, text
+from nsbridge.model.names import ALIAS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ DIRECTORY = "/run/netns"
 
 _OWN = "/proc/thread-self/ns/net"
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, Linux 5.14
-_RTM_NEWLINK, _LOOPBACK, _IFF_UP = 16, 1, 1
+_RTM_NEWLINK, _RTM_GETLINK, _LOOPBACK, _IFF_UP, _IFLA_IFALIAS = 16, 18, 1, 1, 20
+_MARK = f"{ALIAS}: a namespace of ours"
 
 
 def in_thread(function: Callable[[], T]) -> T:
@@ -116,9 +118,10 @@ def create(path: str) -> None:
 
     def make() -> None:
         libc.unshare()
-        raise_loopback = message(_RTM_NEWLINK, ACK, pack("=BBHiII", 0, 0, 0, _LOOPBACK, _IFF_UP, _IFF_UP))
+        header = pack("=BBHiII", 0, 0, 0, _LOOPBACK, _IFF_UP, _IFF_UP)
         with NetlinkSocket(ROUTE) as sock:
-            sock.transact([raise_loopback])
+            # Marked before it has a name, so a namespace with our name for it but without the mark is another's.
+            sock.transact([message(_RTM_NEWLINK, ACK, header + text(_IFLA_IFALIAS, _MARK))])
         libc.mount(_OWN, path, libc.MS_BIND)
 
     try:
@@ -128,8 +131,26 @@ def create(path: str) -> None:
         raise
 
 
+def ours(path: str) -> bool:
+    """Tell whether the path opens a namespace that `create` made: the alias of its loopback says so."""
+    if not inode(path):
+        return False
+
+    def look() -> bool:
+        with NetlinkSocket(ROUTE) as sock:
+            reply = sock.request(message(_RTM_GETLINK, 0, pack("=BBHiII", 0, 0, 0, _LOOPBACK, 0, 0)))
+        return as_text(attributes(reply[0][1], 16).get(_IFLA_IFALIAS, b"")) == _MARK
+
+    return inside(path, look)
+
+
 def remove(path: str) -> None:
-    """Take the name away; the namespace goes with its last process. What is already gone is no error."""
+    """Take the name away, mounted or not; the namespace goes with its last process.
+
+    What is already gone is no error, and a namespace that somebody else mounted there stays.
+    """
+    if inode(path) and not ours(path):
+        return
     for _ in range(8):  # mounted once, by us; more only if somebody stacked mounts on the name
         try:
             libc.umount(path)

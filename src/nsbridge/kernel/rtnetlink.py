@@ -42,7 +42,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 
 IFLA_OPERSTATE, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 16, 20, 26, 27, 28, 29
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_LINK_NETNSID = 31, 32, 37
 _KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
-_VETH_INFO_PEER, _BRPORT_MODE, _ADDR_GEN_MODE = 1, 4, 8
+_VETH_INFO_PEER, _BRPORT_MODE, _BRPORT_ISOLATED, _ADDR_GEN_MODE = 1, 4, 33, 8
 _GEN_MODE_EUI64, _GEN_MODE_NONE = 0, 1
 _SKIP_STATS = 8
 
@@ -122,13 +122,17 @@ def finish_link(link: Link, index: int) -> list[bytes]:
         parts.append(attr(IFLA_IFALIAS, link.alias.encode()))
     if link.mtu and link.kind == "bridge":
         parts.append(u32(IFLA_MTU, link.mtu))
-    if link.hairpin:
-        slave = nested(_SLAVE_DATA, u8(_BRPORT_MODE, 1))
-        parts.append(nested(IFLA_LINKINFO, text(_SLAVE_KIND, "bridge"), slave))
+    if link.hairpin or link.isolated:
+        parts.append(nested(IFLA_LINKINFO, text(_SLAVE_KIND, "bridge"), _port(link)))
     found = [message(NEWLINK, ACK, target + b"".join(parts))] if parts else []
     if not link.autoconf:
         found.append(message(NEWLINK, ACK, target + _addresses_by(_GEN_MODE_NONE)))
     return found
+
+
+def _port(link: Link) -> bytes:
+    """What a bridge port is told about itself (IFLA_BRPORT_..., <linux/if_link.h>)."""
+    return nested(_SLAVE_DATA, u8(_BRPORT_MODE, link.hairpin), u8(_BRPORT_ISOLATED, link.isolated))
 
 
 def _addresses_by(mode: int) -> bytes:
@@ -191,7 +195,7 @@ def change_link(link: Link, index: int, *, master: int) -> list[bytes]:
     found = [message(NEWLINK, ACK, target + b"".join(parts))]
     found.append(message(NEWLINK, ACK, target + _addresses_by(_GEN_MODE_EUI64 if link.autoconf else _GEN_MODE_NONE)))
     if master:
-        info += [text(_SLAVE_KIND, "bridge"), nested(_SLAVE_DATA, u8(_BRPORT_MODE, link.hairpin))]
+        info += [text(_SLAVE_KIND, "bridge"), _port(link)]
     if info:  # of its own: a port isn't one before the message above
         found.append(message(NEWLINK, ACK, target + nested(IFLA_LINKINFO, *info)))
     flags = _UP if link.up else 0
@@ -282,6 +286,7 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
         mtu=as_u32(found[IFLA_MTU]) if IFLA_MTU in found else 0,
         up=bool(flags & _UP),
         hairpin=slave.get(_BRPORT_MODE, b"\0")[0] == 1,
+        isolated=slave.get(_BRPORT_ISOLATED, b"\0")[0] == 1,
         autoconf=_autoconf(found.get(IFLA_AF_SPEC, b"")),
         options=_bridge_options(info.get(_DATA, b"")) if kind == "bridge" else (),
         alias=as_text(found.get(IFLA_IFALIAS, b"")),

@@ -43,7 +43,8 @@ class Link(Value):
     `peer_name`; creating the host end creates both, adding the inner end configures it and raises it.
     group: IFLA_GROUP, given in the message that creates the link, so it is our first mark (see model/names).
     mtu: bytes, 0 for the kernel's default. mac: lower case with colons, empty to let the kernel choose.
-    hairpin: a bridge port sends frames back where they came from. autoconf: IPv6 link-local addresses are
+    hairpin: a bridge port sends frames back where they came from. isolated: it exchanges none with other isolated
+    ports of its bridge. autoconf: IPv6 link-local addresses are
     generated (off for bridge ports: each one floods every other port). options: of a bridge, by their
     names in ``/sys/class/net/BR/bridge``.
     """
@@ -59,6 +60,7 @@ class Link(Value):
     peer_netns: str = ""
     peer_name: str = ""
     hairpin: bool = False
+    isolated: bool = False
     autoconf: bool = True
     options: tuple[tuple[str, int], ...] = ()
     alias: str = ""

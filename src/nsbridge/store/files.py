@@ -1,8 +1,8 @@
 """The few ways in which nsbridge writes a file; every other module goes through here.
 
 A new file is linked to its name, which fails if the name is taken, so of two that want one name one wins; an old
-one is replaced by rename. Either way a reader sees a whole text and never half of one. What a killed process was
-still drafting ends in ``.new`` and is looked at by nobody.
+one is replaced by rename. Either way a reader sees a whole text and never half of one. What is still being drafted
+is a hidden file with the writer's pid, looked at by nobody, and swept away (`sweep`) when its writer was killed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from _thread import get_ident
+from errno import ENOTEMPTY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
+DRAFT = ".new"
 
 
 def read(path: str) -> str | None:
@@ -34,7 +36,8 @@ def read(path: str) -> str | None:
     return b"".join(parts).decode(errors="replace")
 
 
-def _open_for_new(path: str, flags: int) -> int:
+def open_for_new(path: str, flags: int) -> int:
+    """Open a file that may have to be made, and the folders above it with it."""
     flags |= os.O_CREAT | os.O_CLOEXEC
     try:
         return os.open(path, flags, FILE_MODE)
@@ -43,15 +46,38 @@ def _open_for_new(path: str, flags: int) -> int:
         return os.open(path, flags, FILE_MODE)
 
 
+def write(fd: int, text: str) -> None:
+    """Write all of a text; a full disk takes only part of it at first, and says so (OSError) at the second try."""
+    data = text.encode()
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def draft_name(path: str) -> str:
+    """Return where a file is drafted: beside its place, hidden, under a name of this thread's own."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.{os.getpid()}.{get_ident()}{DRAFT}"
+
+
 def _draft(path: str, text: str) -> str:
-    """Write a text beside its place, under a name of this thread's own."""
-    draft = f"{path}.{os.getpid()}-{get_ident()}.new"
-    fd = _open_for_new(draft, os.O_WRONLY | os.O_TRUNC)
+    draft = draft_name(path)
+    fd = open_for_new(draft, os.O_WRONLY | os.O_TRUNC)
     try:
-        os.write(fd, text.encode())
+        write(fd, text)
+    except OSError:
+        os.unlink(draft)
+        raise
     finally:
         os.close(fd)
     return draft
+
+
+def sweep(root: str) -> None:
+    """Remove what dead processes were drafting anywhere below a folder."""
+    for at, _, names_there in os.walk(root):
+        for name in names_there:
+            if name[0] == "." and name.endswith(DRAFT) and not os.path.exists(f"/proc/{name.split('.')[-3]}"):
+                remove(f"{at}/{name}")
 
 
 def create(path: str, text: str) -> bool:
@@ -76,18 +102,18 @@ def replace(path: str, text: str) -> None:
 
 def rewrite(path: str, text: str) -> None:
     """Give a file a new text in place, for those who hold its inode by a bind mount; not atomic for readers."""
-    fd = _open_for_new(path, os.O_WRONLY | os.O_TRUNC)
+    fd = open_for_new(path, os.O_WRONLY | os.O_TRUNC)
     try:
-        os.write(fd, text.encode())
+        write(fd, text)
     finally:
         os.close(fd)
 
 
 def append(path: str, text: str) -> None:
     """Add text to the end of a file in one write."""
-    fd = _open_for_new(path, os.O_WRONLY | os.O_APPEND)
+    fd = open_for_new(path, os.O_WRONLY | os.O_APPEND)
     try:
-        os.write(fd, text.encode())
+        write(fd, text)
     finally:
         os.close(fd)
 
@@ -110,17 +136,27 @@ def names(path: str, suffix: str = "") -> list[str]:
     return sorted(name[: len(name) - len(suffix)] for name in found if name.endswith(suffix) and name[0] != ".")
 
 
+def is_folder(path: str) -> bool:
+    """Tell whether there is a folder of that name."""
+    return os.path.isdir(path)
+
+
 def remove_tree(path: str) -> None:
     """Remove a folder and all in it; nothing to do without one."""
-    if not os.path.isdir(path):
-        return
-    for name in os.listdir(path):
-        inner = f"{path}/{name}"
-        if os.path.isdir(inner) and not os.path.islink(inner):
-            remove_tree(inner)
-        else:
-            remove(inner)
-    os.rmdir(path)
+    while os.path.isdir(path):
+        for name in os.listdir(path):
+            inner = f"{path}/{name}"
+            if os.path.isdir(inner) and not os.path.islink(inner):
+                remove_tree(inner)
+            else:
+                remove(inner)
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return
+        except OSError as err:  # somebody put another file into it meanwhile
+            if err.errno != ENOTEMPTY:
+                raise
 
 
 class Lock:
@@ -136,7 +172,7 @@ class Lock:
         self._fd = -1
 
     def __enter__(self) -> Lock:
-        self._fd = _open_for_new(self.path, os.O_RDWR)
+        self._fd = open_for_new(self.path, os.O_RDWR)
         try:
             fcntl.flock(self._fd, self._how)
             self.held = True
@@ -165,7 +201,7 @@ class NameLock:
         from _struct import pack
 
         at = int.from_bytes(blake2s(self._name.encode(), digest_size=4).digest(), "little")
-        self._fd = _open_for_new(self.path, os.O_RDWR)
+        self._fd = open_for_new(self.path, os.O_RDWR)
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLKW, pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0))
         return self
 

@@ -13,7 +13,7 @@ from nsbridge.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from nsbridge.model.endpoint import Endpoint
 
@@ -42,27 +42,52 @@ def reading(root: str, network: str) -> list[str]:
     return [f"{root}/hosts/{name}" for name in files.names(f"{root}/hosts") if network in name.split("+")]
 
 
-def make(root: str, networks: Iterable[str], lines: Iterable[str]) -> str:
-    """Make the file for a set of networks if there is none, with the lines of all their endpoints; return its path."""
+def lock(root: str, *, shared: bool = False) -> files.Lock:
+    """Exclusive for who makes or rewrites such files, shared for who adds to them.
+
+    Adding means the endpoint's record and its lines, both under one lock: a file that is just being made from
+    the records has either both or neither.
+    """
+    return files.Lock(f"{root}/hosts.lock", shared=shared)
+
+
+def make(root: str, networks: Iterable[str], lines: Callable[[str], Iterable[str]]) -> str:
+    """Make the file for a set of networks if there is none and return its path. lines: tells those of a network."""
     where = path(root, networks)
-    with files.Lock(f"{root}/hosts.lock"):
+    with lock(root):
         if not os.path.exists(where):
-            files.replace(where, HEAD + "".join(lines))
+            files.replace(where, _text(where, lines))
     return where
 
 
-def add(root: str, network: str, text: str) -> None:
-    """Show these lines in every file of the network."""
-    with files.Lock(f"{root}/hosts.lock", shared=True):
+def _text(where: str, lines: Callable[[str], Iterable[str]]) -> str:
+    return HEAD + "".join([line for network in os.path.basename(where).split("+") for line in lines(network)])
+
+
+def rewrite(root: str, network: str, lines: Callable[[str], Iterable[str]]) -> None:
+    """Write every file of a network anew, in place, after a crash that may have left any of them half changed."""
+    with lock(root):
         for where in reading(root, network):
-            files.append(where, text)
+            text = _text(where, lines)
+            fd = os.open(where, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                files.write(fd, text)
+                os.ftruncate(fd, len(text.encode()))
+            finally:
+                os.close(fd)
+
+
+def add(root: str, network: str, text: str) -> None:
+    """Show these lines in every file of the network. The caller holds the shared `lock`."""
+    for where in reading(root, network):
+        files.append(where, text)
 
 
 def withdraw(root: str, network: str, text: str) -> None:
     """Blank these lines out of every file of the network; nothing to do where they aren't."""
     if not text:
         return
-    with files.Lock(f"{root}/hosts.lock"):
+    with lock(root):
         for where in reading(root, network):
             _blank(where, text.encode())
 
@@ -91,6 +116,6 @@ def _blank(where: str, text: bytes) -> None:
 
 def drop(root: str, network: str) -> None:
     """Remove every file of a network that is gone."""
-    with files.Lock(f"{root}/hosts.lock"):
+    with lock(root):
         for where in reading(root, network):
             files.remove(where)

@@ -3,6 +3,7 @@
     boot                       the boot they belong to
     lock                       shared by attach and detach, exclusive for what changes networks
     names.lock                 one byte of it for each name: serialises what is done to one endpoint
+    projects.lock              likewise for what is done to one project
     host.json                  what all networks share: the settings we raised and what they were
     networks/NAME.json         a network as it was asked for, its subnets chosen
     endpoints/NET/NAME.json    an endpoint as it is
@@ -10,7 +11,7 @@
     leases/NET/ADDRESS         who holds an address
     hosts/NET+NET              what namespaces on these networks see as /etc/hosts
     journal/ID                 an operation in flight, flocked by the one who does it
-    logs/NAME.log, exits/NAME  what a service's command wrote, and how it ended
+    runs/NAME/log, exit        what a service's command wrote, and how it ended
 
 No file grows with the number of the others but hosts/, which must, and to which one line is added.
 """
@@ -21,6 +22,12 @@ import os
 
 from nsbridge import codec
 from nsbridge.errors import NotFound
+
+# A record can be read once the module of its type is imported (codec), whoever asks for it.
+from nsbridge.model.endpoint import Endpoint
+from nsbridge.model.network import Network
+from nsbridge.model.service import Service
+from nsbridge.state.things import Sysctl
 from nsbridge.store import files
 from nsbridge.values import Value
 
@@ -28,15 +35,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from nsbridge.model.endpoint import Endpoint
-    from nsbridge.model.network import Network
-    from nsbridge.model.service import Service
-    from nsbridge.state.things import Sysctl, Thing
+    from nsbridge.state.things import Thing
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """Names this boot; changes with every start of the kernel. random(4)."""
 
-GONE_AT_BOOT = ("journal", "endpoints", "services", "hosts", "exits")
+GONE_AT_BOOT = ("journal", "endpoints", "services", "hosts", "runs")
 """Folders whose contents describe processes and kernel things, which a reboot has taken away."""
 
 
@@ -62,8 +66,6 @@ class HostRecord(Value):
     @property
     def sysctls(self) -> tuple[Sysctl, ...]:
         """The settings we raised."""
-        from nsbridge.state.things import Sysctl
-
         return tuple(thing for thing in self.things if isinstance(thing, Sysctl))
 
 
@@ -79,10 +81,13 @@ class Store:
         known, _, seed = (files.read(f"{self.root}/boot") or "").partition("\n")
         if known == boot and seed:
             return
-        os.makedirs(self.root, files.DIRECTORY_MODE, exist_ok=True)
-        if known != boot:
-            self._forget()
-        files.replace(f"{self.root}/boot", f"{boot}\n{seed or os.urandom(16).hex()}")
+        with self.lock():
+            known, _, seed = (files.read(f"{self.root}/boot") or "").partition("\n")
+            if known == boot and seed:  # somebody was quicker, and may have made things since
+                return
+            if known != boot:
+                self._forget()
+            files.replace(f"{self.root}/boot", f"{boot}\n{seed or os.urandom(16).hex()}")
 
     def seed(self) -> str:
         """Return what names this host and no other, made once by chance; its IPv6 prefix comes from it (RFC 4193)."""
@@ -96,9 +101,13 @@ class Store:
             files.remove_tree(f"{self.root}/{folder}")
         files.remove(f"{self.root}/host.json")
 
-    def lock(self, *, shared: bool = False) -> files.Lock:
-        """Shared for what touches one endpoint, exclusive for what changes networks or the host."""
-        return files.Lock(f"{self.root}/lock", shared=shared)
+    def lock(self, *, shared: bool = False, wait: bool = True) -> files.Lock:
+        """The one lock of the store, bare; the engine takes it through `Host.lock`."""
+        return files.Lock(f"{self.root}/lock", shared=shared, wait=wait)
+
+    def project_lock(self, name: str) -> files.NameLock:
+        """Serialises what is done to one project."""
+        return files.NameLock(f"{self.root}/projects.lock", name)
 
     def name_lock(self, name: str) -> files.NameLock:
         """Serialises what is done to one endpoint or service."""
@@ -194,13 +203,25 @@ class Store:
         """Remember a service that is known already."""
         files.replace(f"{self.root}/services/{record.service.name}.json", codec.dumps(record) + "\n")
 
+    def service_path(self, name: str) -> str:
+        """Return where a service is kept, from the root."""
+        return f"services/{name}.json"
+
+    def run_path(self, name: str) -> str:
+        """Return the folder, from the root, of what a service's command leaves.
+
+        A folder of its own, since the command's monitor may still have to write when we have forgotten the
+        service: into a folder that was removed nothing can be written.
+        """
+        return f"runs/{name}"
+
     def log(self, name: str) -> str:
         """Return the path of what a service's command writes."""
-        return f"{self.root}/logs/{name}.log"
+        return f"{self.root}/runs/{name}/log"
 
     def exit_file(self, name: str) -> str:
         """Return the path to which the exit status of a service's command is written."""
-        return f"{self.root}/exits/{name}"
+        return f"{self.root}/runs/{name}/exit"
 
     # the host
 

@@ -1,0 +1,207 @@
+"""SIGKILL at every effect of every command: the next command finishes it or undoes it, and nothing is lost or left.
+
+For each case the effects are counted first. Then, for each of them: the command is killed there, the next command
+recovers, and what there is must be what there was before the command or what there is after it; the same command
+again must work, and what takes it back must give the first picture again, byte for byte.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from crash import child, picture, recover, root
+from lab import FreshHost, eventually, processes, sh
+
+from nsbridge import files
+from nsbridge.engine import endpoints, networks, services, topology
+from nsbridge.engine.endpoints import Wish
+from nsbridge.model.endpoint import PublishedPort
+from nsbridge.model.network import Network, Subnet
+from nsbridge.model.service import Attachment, Service, Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nsbridge.engine.host import Host
+
+    Command = Callable[[Host], object]
+
+pytestmark = pytest.mark.netns
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+WEB = Network("web", (Subnet(ip_network("10.9.0.0/24")), Subnet(ip_network("fd09::/64"))), ipv6=True, bridge="web")
+FIXED = Attachment("web", ip_address("10.9.0.7"), ip_address("fd09::7"), aliases=("www",))
+PORTS = (PublishedPort(80, 8080), PublishedPort(53, 5353, "udp", ip_address("127.0.0.1")))
+MORE = (PublishedPort(81, 8081), PublishedPort(82, 8082, "tcp", ip_address("::1")))
+
+
+def connect(host: Host) -> object:
+    return endpoints.connect(host, Wish("guest", "/run/netns/guest", FIXED, ports=PORTS))
+
+
+def disconnect(host: Host) -> object:
+    return endpoints.disconnect(host, "web", "guest")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, what must be there before it, and what takes it back.
+
+    whole: it is one operation, so it is there in full or not at all; else it is several, each of them whole. least:
+    how many effects it has at least. shell: prepares the host.
+    """
+
+    command: Command
+    back: Command
+    before: tuple[Command, ...] = ()
+    whole: bool = True
+    least: int = 10
+    shell: str = ""
+    after: tuple[Command, ...] = ()
+
+
+def every_point(case: Case, host: FreshHost) -> None:
+    host.netns("guest")
+    sh(case.shell)
+    for command in (*case.before, case.command, case.back):  # leaves empty folders, resolv.conf and cursors behind
+        assert not (done := child(command)).error, done.error
+    start = picture("guest")
+    before = living()
+    counted = child(case.command)
+    assert not counted.error, counted.error
+    end = picture("guest")
+    child(case.back)
+    assert picture("guest") == start
+    assert len(counted.seen) >= case.least
+    began = time.monotonic()
+    for at, point in enumerate(counted.seen):
+        where = f"killed before {at}, {point}"
+        assert child(case.command, at).killed, where
+        said = recover().said
+        assert not list((root() / "journal").iterdir()), where
+        found = picture("guest")
+        if case.whole:
+            assert found in (start, end), f"{where}; {said}\n" + difference(start, found)
+        if found != end and (case.whole or at % 2):
+            again = child(case.command)
+            assert not again.error, f"{where}; {said}; {again.error}"
+            if at % 4 == 1:
+                found = picture("guest")
+                assert found == end, f"{where}; {said}\n" + difference(end, found)
+        back = child(case.back)
+        assert not back.error or found == start, f"{where}; {said}; {back.error}"
+        found = picture("guest")
+        assert found == start, f"{where}; {said}\n" + difference(start, found)
+        assert eventually(lambda: living() == before), f"{where}: {living()}"
+    for command in case.after:
+        child(command)
+    print(f"{len(counted.seen)} points in {time.monotonic() - began:.1f} s")
+
+
+def living() -> list[str]:
+    """The command lines of all processes, without the numbers of descriptors."""
+    return sorted(line.rstrip(" 0123456789") for line in processes().values())
+
+
+def difference(expected: str, found: str) -> str:
+    one, two = set(expected.splitlines()), set(found.splitlines())
+    return "\n".join([f"- {row}" for row in sorted(one - two)] + [f"+ {row}" for row in sorted(two - one)])
+
+
+def create(host: Host) -> object:
+    return networks.create(host, WEB)
+
+
+def remove(host: Host) -> object:
+    return networks.remove(host, "web")
+
+
+def publish(host: Host) -> object:
+    return endpoints.publish(host, "guest", MORE)
+
+
+def unpublish(host: Host) -> object:
+    return endpoints.unpublish(host, "guest", MORE)
+
+
+def connect_default(host: Host) -> object:
+    return endpoints.connect(host, Wish("guest", "/run/netns/guest", Attachment("default", ip_address("10.201.0.9"))))
+
+
+def disconnect_default(host: Host) -> object:
+    return endpoints.disconnect(host, "default", "guest")
+
+
+def example(name: str, command: str = "sleep 1000") -> Topology:
+    """An example, its commands replaced by one that doesn't cost half a second to start."""
+    found = files.read(EXAMPLES / name)
+    subnets = {network.name: network.subnets[0].network for network in found.networks if network.subnets}
+
+    def fixed(service: Service, number: int) -> Service:
+        """With addresses of its own choice: automatic ones differ from try to try, since a used one rests."""
+        on = tuple(one.replace(ipv4=one.ipv4 or subnets[one.network][number]) for one in service.attachments)
+        return service.replace(attachments=on, command=tuple(command.split()))
+
+    return found.replace(services=tuple(fixed(one, 10 + number) for number, one in enumerate(found.services)))
+
+
+DOCKER, TWO = example("docker-bridge.yaml"), example("two-networks.yaml")
+# One service on both networks, one on the outer, one command: what matters, at a third of the cost.
+TWO = TWO.replace(
+    services=tuple(
+        one.replace(command=one.command if one.name == "web" else (), after=())
+        for one in TWO.services
+        if one.name != "db"
+    )
+)
+NS1, NS2 = DOCKER.services
+EDITED = DOCKER.replace(
+    services=(
+        NS1.replace(ports=(PublishedPort(80, 9088),)),
+        NS2.replace(command=("sleep", "2000")),
+        NS2.replace(name="ns3", attachments=(Attachment("ns_br", ip_address("175.18.0.9")),), ports=()),
+    )
+)
+
+
+def up(wanted: Topology) -> Command:
+    return lambda host: topology.up(host, wanted, remove_orphans=True)
+
+
+def down(wanted: Topology) -> Command:
+    return lambda host: topology.down(host, wanted.project, 1.0)
+
+
+def run(host: Host) -> None:
+    networks_of = (Attachment("web"),)
+    service = Service("job", ("true",), attachments=networks_of, ports=PORTS, foreground=True)
+    assert services.run(host, service) == 0
+
+
+DROPS = "iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP"
+
+CASES = {
+    "network create": Case(create, remove, least=30),
+    "network rm": Case(remove, create, (create,), least=15),
+    "connect": Case(connect, disconnect, (create,), least=40),
+    "disconnect": Case(disconnect, connect, (create, connect), least=15),
+    "publish": Case(publish, unpublish, (create, connect), least=8),
+    "unpublish": Case(unpublish, publish, (create, connect, publish), least=8),
+    "connect to the default network": Case(connect_default, disconnect_default, least=60),
+    "disconnect from the default network": Case(disconnect_default, connect_default, (connect_default,), least=30),
+    "up": Case(up(DOCKER), down(DOCKER), whole=False, least=100, shell=DROPS),
+    "up of two networks": Case(up(TWO), down(TWO), whole=False, least=100),
+    "up after an edit": Case(up(EDITED), up(DOCKER), (up(DOCKER),), whole=False, least=60, after=(down(DOCKER),)),
+    "down": Case(down(DOCKER), up(DOCKER), (up(DOCKER),), least=30, whole=False, after=(down(DOCKER),)),
+    "run": Case(run, lambda host: None, (create,), whole=False, least=60),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_at_every_point(host: FreshHost, name: str) -> None:
+    every_point(CASES[name], host)
