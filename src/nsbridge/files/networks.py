@@ -8,7 +8,7 @@ from nsbridge.errors import InvalidIntent
 from nsbridge.files.faults import Path, Report
 from nsbridge.files.shape import DriverOptionsShape, ExternalShape, NetworkShape, SubnetShape, TopologyShape
 from nsbridge.model.names import DEFAULT_NETWORK, check_name
-from nsbridge.model.network import Network, Subnet
+from nsbridge.model.network import Network, StaticRoute, Subnet
 from nsbridge.values import Value
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
             project=project,
             labels=pairs(shape.labels),
             ipv6=bool(shape.enable_ipv6) and all(one.network.version == 4 for one in subnets),
+            routes=_routes(path, shape, report),
         )
     except InvalidIntent as error:
         intent_fault(report, (*path, "name") if shape.name else path, error, key=not shape.name)
@@ -102,6 +103,7 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
         (("ipam", "config"), {"subnets": subnets}),
         (("driver_opts", "com.docker.network.bridge.name"), {"bridge": options.bridge or ""}),
         (("driver_opts", "com.docker.network.driver.mtu"), {"mtu": options.mtu or 0}),
+        (("driver_opts", "mode"), {"unmanaged": options.mode == "unmanaged"}),
     ]
     for where, change in parts:
         try:
@@ -121,6 +123,16 @@ def _subnets(path: Path, shape: NetworkShape, report: Report) -> tuple[Subnet, .
         if subnet.network.version == 6 and shape.enable_ipv6 is False:
             hint = "remove one of the two"
             report.fault((*here, "subnet"), "is an IPv6 subnet, and enable_ipv6 is false", hint)
+    return tuple(found)
+
+
+def _routes(path: Path, shape: NetworkShape, report: Report) -> tuple[StaticRoute, ...]:
+    found: list[StaticRoute] = []
+    for index, one in enumerate((shape.ipam and shape.ipam.routes) or ()):
+        try:
+            found.append(StaticRoute(one.dst, one.gw, one.metric or 0, one.type or "unicast"))
+        except InvalidIntent as error:
+            intent_fault(report, (*path, "ipam", "routes", index), error)
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from nsbridge.files.fields import IGNORED, UNSUPPORTED
 from nsbridge.files.shape import Shape, json_schema, shapes
 
-_MARKED = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- table: ([a-z' ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def _cell(text: str) -> str:

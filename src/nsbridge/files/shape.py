@@ -7,97 +7,47 @@ in `parts` take; what fields mean together is checked later, on the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from nsbridge.files import parts
-from nsbridge.files.faults import Wrong
 from nsbridge.files.fields import IGNORED
+from nsbridge.files.scalars import (
+    LIST,
+    MAP,
+    SHORT,
+    Address,
+    Address4,
+    Address6,
+    AlwaysIPv4,
+    BridgeMode,
+    Cidr,
+    Condition,
+    Driver,
+    Duration,
+    Flag,
+    HostPort,
+    IpamDriver,
+    Line,
+    LinkLocal,
+    Mac,
+    Mtu,
+    NeverRestart,
+    Pairs,
+    Port,
+    PortMode,
+    Proto,
+    Rate,
+    RouteKind,
+    Share,
+    ShortPorts,
+    User,
+    Whole,
+    Words,
+    form,
+    port_form,
+)
 
-WRONG = "nsbridge"
-"""Type of the errors that our own parsers raise inside pydantic."""
-
-MAP, LIST, SHORT = "<map>", "<list>", "<short>"
-"""Tags of the two forms; pydantic puts them into an error's location, and no key looks like them."""
-
-
-def _parsed(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Turn Wrong into pydantic's kind of error, so that it collects them."""
-
-    def checked(value: Any) -> Any:
-        try:
-            return parse(value)
-        except Wrong as wrong:
-            raise PydanticCustomError(WRONG, "{message}", {"message": wrong.message, "hint": wrong.hint}) from None
-
-    return checked
-
-
-def _form(value: Any) -> str | None:
-    return MAP if isinstance(value, dict) else LIST if isinstance(value, list) else None
-
-
-def _port_form(value: Any) -> str:
-    return MAP if isinstance(value, dict) else SHORT
-
-
-_SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean"]}
-_NUMBER: dict[str, Any] = {"type": ["string", "integer"]}
-
-Text = Annotated[str, BeforeValidator(_parsed(parts.text)), WithJsonSchema(_SCALAR)]
-Line = Annotated[str, BeforeValidator(_parsed(parts.text)), WithJsonSchema({"type": "string"})]
-Flag = Annotated[bool, BeforeValidator(_parsed(parts.flag)), WithJsonSchema({"type": ["boolean", "string"]})]
-User = Annotated[str, BeforeValidator(_parsed(parts.user)), WithJsonSchema(_NUMBER)]
-Mac = Annotated[str, BeforeValidator(_parsed(parts.mac)), WithJsonSchema({"type": "string"})]
-Port = Annotated[int, PlainValidator(_parsed(parts.port)), WithJsonSchema(_NUMBER)]
-Mtu = Annotated[int, PlainValidator(_parsed(parts.mtu)), WithJsonSchema(_NUMBER)]
-HostPort = Annotated[int, PlainValidator(_parsed(parts.host_port)), WithJsonSchema(_NUMBER)]
-Proto = Annotated[
-    Literal["tcp", "udp", "sctp"], PlainValidator(_parsed(parts.protocol)), WithJsonSchema({"type": "string"})
-]
-Address = Annotated[Any, PlainValidator(_parsed(parts.address)), WithJsonSchema({"type": "string"})]
-Address4 = Annotated[IPv4Address, PlainValidator(_parsed(parts.address4)), WithJsonSchema({"type": "string"})]
-Address6 = Annotated[IPv6Address, PlainValidator(_parsed(parts.address6)), WithJsonSchema({"type": "string"})]
-Cidr = Annotated[Any, PlainValidator(_parsed(parts.network)), WithJsonSchema({"type": "string"})]
-Pair = Annotated[tuple[str, str | None], PlainValidator(_parsed(parts.pair)), WithJsonSchema({"type": "string"})]
-ShortPorts = Annotated[Any, PlainValidator(_parsed(parts.short_ports)), WithJsonSchema(_NUMBER)]
-Driver = Annotated[
-    str, BeforeValidator(_parsed(parts.only("bridge", "default"))), WithJsonSchema({"enum": ["bridge", "default"]})
-]
-IpamDriver = Annotated[str, BeforeValidator(_parsed(parts.only("default"))), WithJsonSchema({"enum": ["default"]})]
-PortMode = Annotated[
-    str, BeforeValidator(_parsed(parts.only("host", "ingress"))), WithJsonSchema({"enum": ["host", "ingress"]})
-]
-Condition = Annotated[
-    str,
-    BeforeValidator(
-        _parsed(parts.only("service_started", hint="only service_started is supported: wait for more in the command"))
-    ),
-    WithJsonSchema({"enum": ["service_started"]}),
-]
-NeverRestart = Annotated[
-    bool,
-    BeforeValidator(_parsed(parts.only_flag(False, "services are not restarted with others: remove it"))),
-    WithJsonSchema({"enum": [False, "false"]}),
-]
-AlwaysIPv4 = Annotated[
-    bool,
-    BeforeValidator(_parsed(parts.only_flag(True, "networks without IPv4 are not supported: remove it"))),
-    WithJsonSchema({"enum": [True, "true"]}),
-]
-Words = Annotated[
-    tuple[str, ...],
-    PlainValidator(_parsed(parts.words)),
-    WithJsonSchema({"oneOf": [{"type": "string"}, {"type": "array", "items": _SCALAR}]}),
-]
-Pairs = Annotated[
-    Annotated[dict[str, Text | None], Tag(MAP)] | Annotated[list[Pair], Tag(LIST)],
-    Discriminator(_form),
-]
 _NAMES: dict[str, Any] = {"propertyNames": {"pattern": "^[a-zA-Z0-9][a-zA-Z0-9._-]*$"}}
 
 
@@ -132,11 +82,24 @@ class SubnetShape(Shape):
     )
 
 
+class RouteShape(Shape):
+    """A route that every endpoint of a network gets, in the words of CNI's ipam.routes."""
+
+    kind: ClassVar[str] = "route"
+    dst: Cidr = Field(description="Where it leads, in CIDR notation.")
+    gw: Address | None = Field(None, description="By which gateway; the network's own if not given.")
+    metric: Whole | None = Field(None, description="Of two routes to one place the lower metric wins.")
+    type: RouteKind | None = Field(
+        None, description="`unicast` if not given; the others lead nowhere, `blackhole` without a word."
+    )
+
+
 class IpamShape(Shape):
     """How a network's addresses are chosen."""
 
     kind: ClassVar[str] = "ipam"
-    children: ClassVar = {"config": ("each", SubnetShape)}
+    children: ClassVar = {"config": ("each", SubnetShape), "routes": ("each", RouteShape)}
+    routes: list[RouteShape] | None = Field(None, description="Routes of the endpoints besides the default one.")
     driver: IpamDriver | None = Field(None, description="Only `default`: nsbridge gives addresses out itself.")
     config: list[SubnetShape] | None = Field(
         None, description="At most one IPv4 and one IPv6 subnet; without, a free IPv4 subnet is chosen."
@@ -162,6 +125,12 @@ class DriverOptionsShape(Shape):
         None,
         alias="com.docker.network.bridge.enable_ip_masquerade",
         description="Whether packets leave with the host's address; true if not given.",
+    )
+
+    mode: BridgeMode | None = Field(
+        None,
+        description="`unmanaged`: the bridge of that name is somebody else's. Endpoints are put on it and take its "
+        "address as gateway (or `gateway`); nothing else of it is changed, no rule is made, no port can be published.",
     )
 
 
@@ -191,7 +160,7 @@ class NetworkShape(Shape):
     )
     ipam: IpamShape | None = Field(None, description="Its subnets.")
     external: (
-        Annotated[Annotated[Flag, Tag(SHORT)] | Annotated[ExternalShape, Tag(MAP)], Discriminator(_port_form)] | None
+        Annotated[Annotated[Flag, Tag(SHORT)] | Annotated[ExternalShape, Tag(MAP)], Discriminator(port_form)] | None
     ) = Field(None, description="It must exist already and outlives `down`; only `name` may stand beside it.")
     labels: Pairs | None = Field(None, description="Names and values for your own use; a map, or a list of NAME=VALUE.")
 
@@ -211,10 +180,36 @@ class PortShape(Shape):
     app_protocol: Line | None = Field(None, description="For people; nothing is done with it.")
 
 
+class PlaceOptionsShape(Shape):
+    """Options of a service's interface on one network."""
+
+    kind: ClassVar[str] = "option of a service's network"
+    host_interface_name: Line | None = Field(
+        None, description="Name of the interface's other end, on the host; made from the names if not given."
+    )
+    check_address: Flag | None = Field(
+        None, description="Ask the neighbours before the addresses are taken (RFC 5227); takes 0.3 s."
+    )
+    ingress: Rate | None = Field(None, alias="limits.ingress", description="Bits per second it receives: `10Mbit`.")
+    egress: Rate | None = Field(None, alias="limits.egress", description="Bits per second it sends: `500kbit`.")
+    delay: Duration | None = Field(None, description="How long what it sends waits: `20ms`. Needs netem in the kernel.")
+    jitter: Duration | None = Field(None, description="Give or take so much: `5ms`. Needs netem in the kernel.")
+    loss: Share | None = Field(None, description="How much of what it sends is lost: `0.5%`. Needs netem.")
+
+
 class AttachmentShape(Shape):
     """A service's place on one network."""
 
     kind: ClassVar[str] = "network of a service"
+    children: ClassVar = {"driver_opts": ("one", PlaceOptionsShape)}
+    interface_name: Line | None = Field(None, description="Name of the interface inside; eth0, eth1, … if not given.")
+    link_local_ips: list[LinkLocal] | None = Field(None, description="More addresses, good on this network alone.")
+    gw_priority: Whole | None = Field(
+        None,
+        description="The network with the highest holds the default route and the published ports; 0 if not given, and "
+        "the first in the file of equals.",
+    )
+    driver_opts: PlaceOptionsShape | None = Field(None, description="Options of the interface.")
     ipv4_address: Address4 | None = Field(None, description="Its IPv4 address; a free one is chosen if not given.")
     ipv6_address: Address6 | None = Field(None, description="Its IPv6 address; a free one is chosen if not given.")
     mac_address: Mac | None = Field(None, description="Its MAC address; made from its IP address if not given.")
@@ -261,7 +256,7 @@ class ServiceShape(Shape):
     networks: (
         Annotated[
             Annotated[dict[str, AttachmentShape | None], Tag(MAP)] | Annotated[list[Line], Tag(LIST)],
-            Discriminator(_form),
+            Discriminator(form),
         ]
         | None
     ) = Field(
@@ -279,7 +274,7 @@ class ServiceShape(Shape):
         list[
             Annotated[
                 Annotated[ShortPorts, Tag(SHORT)] | Annotated[PortShape, Tag(MAP)],
-                Discriminator(_port_form),
+                Discriminator(port_form),
             ]
         ]
         | None
@@ -292,7 +287,7 @@ class ServiceShape(Shape):
     depends_on: (
         Annotated[
             Annotated[dict[str, DependencyShape], Tag(MAP)] | Annotated[list[Line], Tag(LIST)],
-            Discriminator(_form),
+            Discriminator(form),
         ]
         | None
     ) = Field(None, description="Services that are started before it: a list, or a map with conditions.")
@@ -321,11 +316,13 @@ def shapes() -> tuple[type[Shape], ...]:
         TopologyShape,
         ServiceShape,
         AttachmentShape,
+        PlaceOptionsShape,
         PortShape,
         DependencyShape,
         NetworkShape,
         DriverOptionsShape,
         IpamShape,
+        RouteShape,
         SubnetShape,
         ExternalShape,
     )

@@ -25,6 +25,7 @@ OPTIONS = {
     f"{_BRIDGE}enable_icc": ("icc", parts.flag),
     f"{_BRIDGE}enable_ip_masquerade": ("masquerade", parts.flag),
     "com.docker.network.driver.mtu": ("mtu", parts.port),
+    "mode": ("unmanaged", lambda text: parts.only("managed", "unmanaged")(text) == "unmanaged"),
 }
 """What -o may set, as (field of `Network`, parser). An MTU has the range of a port."""
 
@@ -42,6 +43,7 @@ def create(host: Host, args: Any) -> None:
         bridge=args.bridge,
         mtu=args.mtu,
         labels=parse.pairs("--label", args.label),
+        routes=tuple([parse.taken("--route", parts.static_route, text) for text in args.route]),
     )
     network = network.replace(**_options(args.opt))
     output.line(networks.create(host, network).name)
@@ -119,6 +121,7 @@ def _notes(network: Network) -> str:
         (network.internal, "internal"),
         (not network.icc, "no icc"),
         (not network.masquerade, "no masquerade"),
+        (network.unmanaged, "unmanaged"),
         (network.ephemeral, "goes with its last endpoint"),
     )
     return ", ".join(text for is_so, text in notes if is_so)
