@@ -156,15 +156,21 @@ def _named(wish: Wish, network: Network, ifname: str) -> Endpoint:
 
 def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wish: Wish) -> Endpoint:
     """Make the pair and configure the namespace; where a name or route was left to us, give way to what is there."""
+    if wish.to.host_ifname and host.kernel.link_index(wish.to.host_ifname):
+        raise Taken(
+            f"there is an interface {wish.to.host_ifname!r} on this host already", fix="choose another --host-ifname"
+        )
     index = host.kernel.link_index(network.ifname)
     number = 0
     while True:
         if not (wish.ifname or wish.to.ifname):
             endpoint = endpoint.replace(ifname=f"eth{number}")
         things = endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
+        done: list[Thing] = []
         try:
             for step in adding(things):
                 op.step(step)
+                done += step.things
         except KernelError as err:
             if err.errno != EEXIST:
                 raise
@@ -174,7 +180,7 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
                 endpoint = endpoint.replace(gateway=False)
             else:
                 raise
-            for back in removing(host.kernel.find(things)):
+            for back in removing(host.kernel.find((*done, *err.done))):
                 host.kernel.do(back)
         else:
             return endpoint
