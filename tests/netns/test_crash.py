@@ -2,16 +2,19 @@
 
 For each case the effects are counted first. Then, for each of them: the command is killed there, the next command
 recovers, and what there is must be what there was before the command or what there is after it; the same command
-again must work, and what takes it back must give the first picture again, byte for byte.
+again must work, and what takes it back must give the first picture again, byte for byte. (Commands of several
+operations are given again at every second effect; what takes them back must work after each.)
 """
 
 from __future__ import annotations
 
+import os
 import time
+import traceback
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from crash import child, picture, recover, root
@@ -20,6 +23,7 @@ from lab import FreshHost, eventually, processes, sh
 from nsbridge import files
 from nsbridge.engine import endpoints, networks, services, topology
 from nsbridge.engine.endpoints import Wish
+from nsbridge.kernel import libc, sandbox
 from nsbridge.model.endpoint import PublishedPort
 from nsbridge.model.network import Network, Subnet
 from nsbridge.model.service import Attachment, Service, Topology
@@ -32,6 +36,13 @@ if TYPE_CHECKING:
     Command = Callable[[Host], object]
 
 pytestmark = pytest.mark.netns
+
+WORKERS = 3
+MARK = "NSBRIDGE_TEST_WORKER"
+"""In the environment of all that a worker's commands start, so that workers can tell theirs apart."""
+
+MS_PRIVATE = 1 << 18
+"""<linux/mount.h>"""
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WEB = Network("web", (Subnet(ip_network("10.9.0.0/24")), Subnet(ip_network("fd09::/64"))), ipv6=True, bridge="web")
@@ -65,8 +76,51 @@ class Case:
     after: tuple[Command, ...] = ()
 
 
-def every_point(case: Case, host: FreshHost) -> None:
-    host.netns("guest")
+def every_point(case: Case, name: str) -> None:
+    """Share the points among workers, each with a host of its own: most of the time goes by in waiting."""
+    began = time.monotonic()
+    workers = [fork(lambda number=number: every_third_point(case, number)) for number in range(WORKERS)]  # type: ignore[misc]
+    reports = [report(worker) for worker in workers]
+    for status, text in reports:
+        assert status == 0, text
+    points = {text for _, text in reports}
+    assert len(points) == 1, "a command has the same effects in the same order each time"
+    (count,) = points
+    assert int(count) >= case.least
+    print(f"{name}: killed at each of {count} points, {time.monotonic() - began:.0f} s")
+
+
+def fork(work: Callable[[], object]) -> tuple[int, int]:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        _work(work, writing)
+    os.close(writing)
+    return pid, reading
+
+
+def _work(work: Callable[[], object], writing: int) -> NoReturn:
+    try:
+        os.environ[MARK] = str(os.getpid())
+        libc.unshare(libc.CLONE_NEWNS)
+        libc.mount("none", "/", MS_PRIVATE | libc.MS_REC)
+        libc.unshare()
+        sandbox.furnish()
+        sh("ip netns add guest; ip -n guest link set lo up")
+        os.write(writing, str(work()).encode())
+    except BaseException:
+        os.write(writing, traceback.format_exc().encode())
+        os._exit(1)
+    os._exit(0)
+
+
+def report(worker: tuple[int, int]) -> tuple[int, str]:
+    with os.fdopen(worker[1]) as pipe:
+        text = pipe.read()
+    return os.waitpid(worker[0], 0)[1], text
+
+
+def every_third_point(case: Case, first: int) -> int:
     sh(case.shell)
     for command in (*case.before, case.command, case.back):  # leaves empty folders, resolv.conf and cursors behind
         assert not (done := child(command)).error, done.error
@@ -77,10 +131,8 @@ def every_point(case: Case, host: FreshHost) -> None:
     end = picture("guest")
     child(case.back)
     assert picture("guest") == start
-    assert len(counted.seen) >= case.least
-    began = time.monotonic()
-    for at, point in enumerate(counted.seen):
-        where = f"killed before {at}, {point}"
+    for at in range(first, len(counted.seen), WORKERS):
+        where = f"killed before {at}, {counted.seen[at]}"
         assert child(case.command, at).killed, where
         said = recover().said
         assert not list((root() / "journal").iterdir()), where
@@ -90,7 +142,7 @@ def every_point(case: Case, host: FreshHost) -> None:
         if found != end and (case.whole or at % 2):
             again = child(case.command)
             assert not again.error, f"{where}; {said}; {again.error}"
-            if at % 4 == 1:
+            if not case.whole or at % 4 == 1:
                 found = picture("guest")
                 assert found == end, f"{where}; {said}\n" + difference(end, found)
         back = child(case.back)
@@ -100,12 +152,20 @@ def every_point(case: Case, host: FreshHost) -> None:
         assert eventually(lambda: living() == before), f"{where}: {living()}"
     for command in case.after:
         child(command)
-    print(f"{len(counted.seen)} points in {time.monotonic() - began:.1f} s")
+    return len(counted.seen)
 
 
 def living() -> list[str]:
-    """The command lines of all processes, without the numbers of descriptors."""
-    return sorted(line.rstrip(" 0123456789") for line in processes().values())
+    """The command lines of all processes that this worker's commands started, without the numbers of descriptors."""
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    found = []
+    for pid, line in processes().items():
+        try:
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(line.rstrip(" 0123456789"))
+        except OSError:  # it ended meanwhile
+            continue
+    return sorted(found)
 
 
 def difference(expected: str, found: str) -> str:
@@ -204,4 +264,4 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_killed_at_every_point(host: FreshHost, name: str) -> None:
-    every_point(CASES[name], host)
+    every_point(CASES[name], name)

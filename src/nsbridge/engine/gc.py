@@ -8,7 +8,7 @@ from nsbridge.errors import NsbridgeError
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.plan.diff import removing
 from nsbridge.state.kernel_state import KernelState
-from nsbridge.state.things import HOST, Link
+from nsbridge.state.things import HOST, ForeignAccept, Link
 from nsbridge.store import files
 
 TYPE_CHECKING = False
@@ -29,13 +29,13 @@ def remembered(host: Host) -> KernelState:
 
 
 def strays(host: Host) -> tuple[Thing, ...]:
-    """Return links, tables and elements of ours that nothing we remember accounts for."""
+    """Return links, tables, elements and rules of ours in others' chains that nothing we remember accounts for."""
     wanted = remembered(host)
     found = host.kernel.observe(())
     return tuple(
         thing
         for thing in found
-        if isinstance(thing, Link | Table | Element)
+        if isinstance(thing, Link | Table | Element | ForeignAccept)
         and getattr(thing, "netns", HOST) == HOST
         and wanted.find(thing.identity) is None
     )
@@ -97,4 +97,6 @@ def _told(thing: Thing) -> str:
         return f"table {thing.family} {thing.name}: there is no network"
     if isinstance(thing, Element):
         return f"element {' . '.join(map(str, thing.key))} of set {thing.set}: belongs to no network or port"
+    if isinstance(thing, ForeignAccept):
+        return f"rule in the chain {thing.chain or 'FORWARD'} ({thing.where}): there is no network"
     raise NsbridgeError(f"not a stray: {thing!r}")

@@ -234,8 +234,12 @@ def run(host: Host, service: Service) -> int:
         with networks.Ensured(host, used), host.store.name_lock(f"/{name}"):
             _check_free(host, service)  # first of all: what is held goes, and somebody else's must not
             held.owe(Held(name))
-            with host.operation(f"start {name}") as op:
-                build(host, op, service)
+            try:
+                with host.operation(f"start {name}") as op:
+                    build(host, op, service)
+            except BaseException:
+                held.paid()  # that operation is undone, or in the journal itself
+                raise
         try:
             return run_foreground(process_spec(host, service, detach=False), _recorder(host, service))
         finally:

@@ -140,7 +140,7 @@ def _service_change(
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[service.main].network, service.name)
         missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
-        if missing or extra:
+        if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
         return Change("service", service.name, "start", "its command has ended")
@@ -190,7 +190,7 @@ def decide(
         changes += [change] if change else []
     redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
     known = {
-        network.name: host.store.network_or_none(network.name) or _first_look(host, network)
+        network.name: host.store.network_or_none(network.name) or networks.chosen(host, network, host.kernel.facts())
         for network in topology.networks
     }
     known |= external
@@ -209,10 +209,6 @@ def decide(
         if remove_orphans or not any(endpoint for endpoint in host.store.endpoints(network.name)):
             changes.append(Change("network", network.name, "remove", "the file doesn't have it"))
     return Decision(tuple(changes), tuple(remarks))
-
-
-def _first_look(host: Host, network: Network) -> Network:
-    return networks.chosen(host, network, host.kernel.facts())
 
 
 # doing
