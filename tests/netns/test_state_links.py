@@ -15,7 +15,7 @@ from lab import HOST4, OUTSIDE, OUTSIDE4, Lab, eventually, inside
 
 from nsbridge.engine import addresses, endpoints, networks, services, topology
 from nsbridge.engine.endpoints import Wish
-from nsbridge.errors import InvalidIntent, NotFound, Taken, Unsupported
+from nsbridge.errors import InvalidIntent, KernelError, NotFound, Taken, Unsupported
 from nsbridge.files import parts
 from nsbridge.model.endpoint import PublishedPort
 from nsbridge.model.limits import Limits
@@ -310,3 +310,61 @@ def test_an_endpoint_with_a_mac_of_its_own_is_known_as_such(lab: Lab) -> None:
     host = made()
     assert addresses.has_own_mac(join(host, lab, "own", mac="02:aa:00:00:00:01"))
     assert not addresses.has_own_mac(join(host, lab, "derived"))
+
+
+# ------------------------------------------------------------------ on somebody else's wire
+
+
+def wire(lab: Lab, driver: str, **more: Any) -> Host:
+    host = open_host()
+    subnets = (Subnet(ip_network("198.51.100.0/24"), gateway=ip_address(OUTSIDE4), ip_range=RANGE),)
+    networks.create(host, Network("wire", subnets, bridge="up0", unmanaged=True, driver=driver, **more))
+    return host
+
+
+RANGE = ip_network("198.51.100.128/25")
+
+
+@pytest.mark.proves("row 5")
+def test_macvlan_endpoints_are_on_the_wire(lab: Lab) -> None:
+    lab.sh("ip link set up0 promisc on")  # a veth takes frames for other MACs only so
+    before = still()
+    host = wire(lab, "macvlan")
+    one, two = (join(host, lab, name, "wire") for name in ("one", "two"))
+    lab.serve("one", "http:80", ns="one")
+    assert lab.sh(f"ping -c1 -W1 {OUTSIDE4}", "one").status == 0
+    assert lab.sh(f"ping -c1 -W1 {one.addresses[0].ip}", "two").status == 0
+    assert lab.get(f"http://{one.addresses[0].ip}/", ns=OUTSIDE).source == OUTSIDE4
+    shown = ip(lab, "-d link show eth0", "one")[0]
+    assert (shown["linkinfo"]["info_kind"], shown["linkinfo"]["info_data"]["mode"]) == ("macvlan", "bridge")
+    things = networks.things_of(host, host.store.network("wire"), one)
+    assert set(host.kernel.find(things)) == set(things)
+    endpoints.disconnect(host, "wire", "one")
+    assert [link["ifname"] for link in ip(lab, "link", "one")] == ["lo"]
+    endpoints.disconnect(host, "wire", two.name)
+    networks.remove(host, "wire")
+    assert still() == before
+
+
+@pytest.mark.proves("row 5")
+def test_private_macvlan_endpoints_do_not_meet(lab: Lab) -> None:
+    lab.sh("ip link set up0 promisc on")
+    host = wire(lab, "macvlan", mode="private")
+    one, _ = (join(host, lab, name, "wire") for name in ("one", "two"))
+    assert lab.sh(f"ping -c1 -W1 {OUTSIDE4}", "one").status == 0
+    assert lab.sh(f"ping -c1 -W1 {one.addresses[0].ip}", "two", check=False).status != 0
+    with pytest.raises(InvalidIntent, match="no end on the host"):
+        join(host, lab, "three", "wire", limits=Limits(ingress=10**6))
+    with pytest.raises(KernelError, match="'eth0' in /run/netns/one: File exists"):
+        endpoints.connect(host, Wish("four", lab.ns("one"), Attachment("wire", ifname="eth0")))
+    assert lab.sh(f"ping -c1 -W1 {OUTSIDE4}", "one").status == 0
+
+
+@pytest.mark.proves("row 5")
+def test_ipvlan_where_the_kernel_has_it(lab: Lab) -> None:
+    try:
+        host = wire(lab, "ipvlan")
+    except Unsupported:
+        pytest.skip("this kernel has no ipvlan: only the refusal was tested")
+    join(host, lab, "one", "wire")
+    assert lab.sh(f"ping -c1 -W1 {OUTSIDE4}", "one").status == 0

@@ -183,6 +183,8 @@ def test_a_file_says_all_of_it(tmp_path: Path) -> None:
         ("blackhole", "hole", "is 'hole'"),
         ("gw: 10.9.0.254", "gw: fd00::1", "can't go by fd00::1"),
         ("com.docker.network.bridge.name: br7, mode", "mode", "names no bridge"),
+        ("  back:\n", "  back: {driver: macvlan}\n", "without a parent"),
+        ("  back:\n", "  back: {driver: macvlan, driver_opts: {parent: up0, macvlan_mode: l2}}\n", "has mode 'l2'"),
     ],
 )
 def test_faults_are_told(tmp_path: Path, old: str, new: str, text: str) -> None:
@@ -198,6 +200,12 @@ def test_what_this_kernel_lacks_is_refused_before_anything_is_made(tmp_path: Pat
     with pytest.raises(Unsupported, match="netem"):
         topology.up(host, found)
     assert host.kernel.state == before
+
+
+def test_a_network_on_the_wire(tmp_path: Path) -> None:
+    found = read(tmp_path, FILE.replace("  back:\n", "  back: {driver: macvlan, driver_opts: {parent: up0}}\n", 1))
+    back = found.networks[1]
+    assert (back.driver, back.bridge, back.unmanaged, back.mode) == ("macvlan", "up0", True, "")
 
 
 def test_small_values() -> None:

@@ -1133,7 +1133,7 @@ networks:
     driver: overlay
 """,
         [
-            "3:13: networks.n.driver: is 'overlay' (only bridge or default is supported)",
+            "3:13: networks.n.driver: is 'overlay' (only bridge or default or macvlan or ipvlan is supported)",
         ],
         REJECTS,
     ),

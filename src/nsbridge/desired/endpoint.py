@@ -5,6 +5,7 @@ from __future__ import annotations
 from nsbridge.errors import InvalidIntent
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.names import ALIAS, PORT_GROUP, TABLE, route_table
+from nsbridge.model.network import DRIVERS
 from nsbridge.state.things import HOST, Address, Link, PolicyRule, Route, Shaper, Sysctl
 
 TYPE_CHECKING = False
@@ -44,6 +45,27 @@ def _pair(network: Network, endpoint: Endpoint, mtu: int, bridge_index: int) -> 
         why=f"interface of {endpoint.name!r} on network {network.name!r}",
     )
     return outer, inner
+
+
+def _on_the_wire(network: Network, endpoint: Endpoint, mtu: int, parent_index: int) -> Link:
+    """A link of its own on the host's: no other end on the host, so its mark is inside."""
+    if endpoint.limits.ingress:
+        raise InvalidIntent(
+            f"what {endpoint.name!r} receives can't be bounded: a {network.driver} has no end on the host",
+            fix="bound its egress, or use a bridge",
+        )
+    return Link(
+        endpoint.netns,
+        endpoint.ifname,
+        network.driver,
+        group=PORT_GROUP + parent_index,
+        mac="" if network.driver == "ipvlan" else endpoint.mac,
+        mtu=mtu,
+        autoconf=network.subnet(6) is not None,
+        mode=network.mode or DRIVERS[network.driver][0],
+        parent=network.ifname,
+        why=f"interface of {endpoint.name!r} on the wire of {network.ifname!r}",
+    )
 
 
 def _settings(network: Network, endpoint: Endpoint) -> list[Sysctl]:
@@ -111,7 +133,11 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
 
     mtu: bytes. bridge_index: the ifindex of the network's bridge, which names the link group of its ports.
     """
-    found: list[Thing] = [*_pair(network, endpoint, mtu, bridge_index), *_settings(network, endpoint)]
+    found: list[Thing] = list(_settings(network, endpoint))
+    if network.driver == "bridge":
+        found[:0] = _pair(network, endpoint, mtu, bridge_index)
+    else:
+        found[:0] = [_on_the_wire(network, endpoint, mtu, bridge_index)]
     found += [
         Address(endpoint.netns, endpoint.ifname, address, why=f"address of {endpoint.name!r} on {network.name!r}")
         for address in endpoint.addresses

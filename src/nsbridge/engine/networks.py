@@ -51,11 +51,13 @@ def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
 def _on_their_bridge(host: Host, network: Network) -> Network:
     """Return the network with what the bridge of somebody else's says: MTU, gateways, and subnets if none are named."""
     found = host.kernel.link_facts(network.bridge)
-    if found is None or found.kind != "bridge":
+    if network.driver != "bridge":
+        host.kernel.require(network.driver)
+    if found is None or (found.kind != "bridge" and network.driver == "bridge"):
         what = "no interface" if found is None else f"a {found.kind or 'device'} and no bridge"
         raise NotFound(
-            f"network {network.name!r} is to use bridge {network.bridge!r}, but there is {what} of that name",
-            fix="name a bridge of `ip link show type bridge`, or let nsbridge make one: leave mode=unmanaged out",
+            f"network {network.name!r} is to use {network.bridge!r}, but there is {what} of that name",
+            fix="see `ip link`, or let nsbridge make a bridge: leave mode=unmanaged out",
         )
     theirs = [one for one in found.addresses if not one.is_link_local]
     subnets = network.subnets

@@ -104,6 +104,7 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
         (("driver_opts", "com.docker.network.bridge.name"), {"bridge": options.bridge or ""}),
         (("driver_opts", "com.docker.network.driver.mtu"), {"mtu": options.mtu or 0}),
         (("driver_opts", "mode"), {"unmanaged": options.mode == "unmanaged"}),
+        *_on_a_wire(shape.driver or "", options),
     ]
     for where, change in parts:
         try:
@@ -124,6 +125,15 @@ def _subnets(path: Path, shape: NetworkShape, report: Report) -> tuple[Subnet, .
             hint = "remove one of the two"
             report.fault((*here, "subnet"), "is an IPv6 subnet, and enable_ipv6 is false", hint)
     return tuple(found)
+
+
+def _on_a_wire(driver: str, options: DriverOptionsShape) -> list[tuple[Path, dict[str, Any]]]:
+    """What a macvlan or ipvlan network says of the link it stands on."""
+    if driver not in ("macvlan", "ipvlan"):
+        return []
+    mode = (options.macvlan_mode if driver == "macvlan" else options.ipvlan_mode) or ""
+    place: dict[str, Any] = {"bridge": options.parent or "", "unmanaged": bool(options.parent), "driver": driver}
+    return [(("driver",), place), (("driver_opts", f"{driver}_mode"), {"mode": mode})]
 
 
 def _routes(path: Path, shape: NetworkShape, report: Report) -> tuple[StaticRoute, ...]:

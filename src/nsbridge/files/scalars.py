@@ -63,7 +63,9 @@ Cidr = Annotated[Any, PlainValidator(_parsed(parts.network)), WithJsonSchema({"t
 Pair = Annotated[tuple[str, str | None], PlainValidator(_parsed(parts.pair)), WithJsonSchema({"type": "string"})]
 ShortPorts = Annotated[Any, PlainValidator(_parsed(parts.short_ports)), WithJsonSchema(NUMBER)]
 Driver = Annotated[
-    str, BeforeValidator(_parsed(parts.only("bridge", "default"))), WithJsonSchema({"enum": ["bridge", "default"]})
+    str,
+    BeforeValidator(_parsed(parts.only("bridge", "default", "macvlan", "ipvlan"))),
+    WithJsonSchema({"enum": ["bridge", "default", "macvlan", "ipvlan"]}),
 ]
 IpamDriver = Annotated[str, BeforeValidator(_parsed(parts.only("default"))), WithJsonSchema({"enum": ["default"]})]
 PortMode = Annotated[

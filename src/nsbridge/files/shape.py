@@ -127,6 +127,9 @@ class DriverOptionsShape(Shape):
         description="Whether packets leave with the host's address; true if not given.",
     )
 
+    parent: Line | None = Field(None, description="The host's link that a macvlan or ipvlan network stands on.")
+    macvlan_mode: Line | None = Field(None, description="`bridge` if not given, `private`, `vepa` or `passthru`.")
+    ipvlan_mode: Line | None = Field(None, description="`l2` if not given, `l3` or `l3s`.")
     mode: BridgeMode | None = Field(
         None,
         description="`unmanaged`: the bridge of that name is somebody else's. Endpoints are put on it and take its "
@@ -151,7 +154,11 @@ class NetworkShape(Shape):
         "driver_opts": ("one", DriverOptionsShape),
     }
     name: Line | None = Field(None, description="Its real name; `PROJECT_KEY` if not given.")
-    driver: Driver | None = Field(None, description="Only `bridge` (or `default`).")
+    driver: Driver | None = Field(
+        None,
+        description="`bridge` (also `default`) if not given; `macvlan` and `ipvlan` put endpoints on the wire of the "
+        "host's link that `driver_opts` names as `parent`: no rule is made, no port can be published.",
+    )
     driver_opts: DriverOptionsShape | None = Field(None, description="Options of the bridge, by Docker's names.")
     internal: Flag | None = Field(None, description="No way in or out, and no published ports.")
     enable_ipv4: AlwaysIPv4 | None = Field(None, description="Only true.")

@@ -15,9 +15,10 @@ import os
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.kernel import netns, onlinks, rtnetlink, sysctl
+from nsbridge.kernel.complaints import fix_for, told
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import PORT_GROUP, is_ours
-from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, PolicyRule, Route, Shaper, Sysctl
+from nsbridge.state.things import HOST, ForeignAccept, Link, Netns, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,41 +55,6 @@ def find_index(sock: NetlinkSocket, name: str) -> int:
         return 0
 
 
-def told(thing: Thing) -> str:
-    """Name a thing in an error: ``link 'eth0' in /run/netns/ns1``."""
-    if isinstance(thing, Link):
-        text = f"link {thing.name!r}"
-    elif isinstance(thing, Address):
-        text = f"address {thing.address} of link {thing.link!r}"
-    elif isinstance(thing, Route):
-        text = f"route to {thing.dst}" + (f" via {thing.via}" if thing.via else f" by link {thing.link!r}")
-    elif isinstance(thing, Sysctl):
-        text = f"setting {thing.key} = {thing.value}"
-    elif isinstance(thing, PolicyRule):
-        text = f"rule for packets from {thing.src}"
-    elif isinstance(thing, Shaper):
-        text = f"limit of link {thing.link!r}"
-    elif isinstance(thing, Netns):
-        return f"namespace {thing.path}"
-    else:
-        return " ".join(filter(None, thing.identity))
-    return text + (f" in {thing.netns}" if thing.netns else "")
-
-
-def _fix(thing: Thing, code: int) -> str:
-    if code in (errno.EPERM, errno.EACCES):
-        return "run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN in this namespace"
-    if code == errno.EROFS:
-        return "make /proc/sys writable here, or change the setting by hand"
-    if code == errno.EEXIST:
-        return f"choose another {'address' if isinstance(thing, Address) else 'name'}, or remove what is there"
-    if code == errno.ENOENT:
-        return "the namespace is gone: start its process again and connect it anew"
-    if code == errno.ENODEV:
-        return "a link it needs is gone: run `nsbridge up` or `nsbridge gc` to put things right"
-    return ""
-
-
 def _unique(things: Iterable[Thing]) -> tuple[Thing, ...]:
     return tuple({thing.identity: thing for thing in things}.values())
 
@@ -111,7 +77,7 @@ class Work:
     def _error(self, thing: Thing, code: int, said: str) -> KernelError:
         what = {"add": "make", "remove": "remove", "change": "change"}[self._step.verb]
         text = f"the kernel won't {what} {told(thing)}: {said or os.strerror(code)}"
-        return KernelError(text, errno=code, thing=thing, done=_unique(self._done), fix=_fix(thing, code))
+        return KernelError(text, errno=code, thing=thing, done=_unique(self._done), fix=fix_for(thing, code))
 
     def _try(self, thing: Thing, action: Callable[[], Any]) -> Any:
         """Do one thing by itself; OSError becomes KernelError."""
@@ -218,11 +184,17 @@ class Work:
         opened: dict[str, int] = {HOST: -1}
         batch: Batch = []
         try:
+            for link in links if path == HOST else ():
+                if link.parent:
+                    fd = opened.setdefault(link.netns, -1) if link.netns in opened else self._open(link, link.netns)
+                    opened[link.netns] = fd
+                    batch.append((link, rtnetlink.create_child(link, self._index(sock, link, link.parent), fd)))
+                    born.add(link.identity)
             for link in made:
                 if not link.peer_name:
                     continue
                 if link.peer_netns not in opened:
-                    opened[link.peer_netns] = self._open(link)
+                    opened[link.peer_netns] = self._open(link, link.peer_netns)
                 master = self._index(sock, link, link.master) if link.master else 0
                 peer = wished.get(("link", link.peer_netns, link.peer_name))
                 fd = opened[link.peer_netns]
@@ -242,15 +214,17 @@ class Work:
         self._send(sock, batch)
         rest: Batch = []
         for link, _ in batch:
+            if link.parent:  # type: ignore[union-attr]
+                continue  # what is left to tell it is told inside
             rest += [(link, one) for one in rtnetlink.finish_link(link, self._index(sock, link, link.name))]  # type: ignore[union-attr,arg-type]
         if rest:
             self._send(sock, rest)
 
-    def _open(self, link: Link) -> int:
+    def _open(self, link: Link, path: str) -> int:
         try:
-            return os.open(link.peer_netns, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as err:
-            raise self._error(link, err.errno or 0, f"{link.peer_netns}: {err.strerror}") from err
+            raise self._error(link, err.errno or 0, f"{path}: {err.strerror}") from err
 
     def _settle(
         self, sock: NetlinkSocket, path: str, things: list[Thing], born: set[tuple[str, ...]], created: bool = False
@@ -314,7 +288,7 @@ class Work:
             there = by_netns[path]
             self._visit(path, there, lambda sock, t=there: self._dismantle(sock, t))  # type: ignore[misc]
         if links:
-            self._delete_links(links)
+            self._delete_links(links, self._kernel.route)
         for thing in things:
             if isinstance(thing, Netns):
                 self._try(thing, lambda path=thing.path: netns.remove(path))  # type: ignore[misc]
@@ -323,11 +297,14 @@ class Work:
     def _dismantle(self, sock: NetlinkSocket, things: list[Thing]) -> None:
         """Take back what stands alone in one namespace."""
         batch: Batch = []
+        links: list[Link] = []
         for thing in things:
             if isinstance(thing, Sysctl):
                 self._try(thing, lambda one=thing: _give_back(one))  # type: ignore[misc]
             elif isinstance(thing, onlinks.KINDS) and (not (name := onlinks.link_of(thing)) or find_index(sock, name)):
                 batch.append((thing, onlinks.delete(thing, find_index(sock, name) if name else 0)))
+            elif isinstance(thing, Link) and thing.parent:
+                links.append(thing)
             else:
                 # Gone already; or the inner end of a pair, which the outer one takes along when its turn comes.
                 # Inside, a name is all we have, and it may be somebody else's link by now: don't touch it.
@@ -335,10 +312,11 @@ class Work:
         if batch:
             batch.sort(key=lambda pair: -onlinks.order(pair[0]))  # type: ignore[arg-type]
             self._send(sock, batch, GONE)
+        if links:
+            self._delete_links(links, sock)
 
-    def _delete_links(self, links: list[Link]) -> None:
+    def _delete_links(self, links: list[Link], sock: NetlinkSocket) -> None:
         """Delete links of ours by index, together if there are several: each alone would wait 20 ms for RCU."""
-        sock = self._kernel.route
         found: list[tuple[Link, int]] = []
         for link in links:
             try:
@@ -362,7 +340,7 @@ class Work:
 
 def _is_made(link: Link) -> bool:
     """Whether adding it makes it; the inner end of a pair comes with the outer one and is only configured."""
-    return link.kind != "veth" or bool(link.peer_name)
+    return (link.kind != "veth" or bool(link.peer_name)) and not link.parent
 
 
 def _by_netns(things: Iterable[Thing]) -> dict[str, list[Thing]]:

@@ -111,9 +111,11 @@ class LinuxKernel:
         def look() -> list[Thing]:
             with NetlinkSocket(ROUTE) as sock:
                 for thing in things:
-                    if isinstance(thing, Link) and (one := _link(sock, path, thing.name)):
+                    if isinstance(thing, Link) and not thing.parent and (one := _link(sock, path, thing.name)):
                         indexes[thing.identity] = (one.index, one.peer_index)
-                return [thing for thing in things if not isinstance(thing, Link) and _exists(sock, thing)]
+                return [
+                    thing for thing in things if (not isinstance(thing, Link) or thing.parent) and _exists(sock, thing)
+                ]
 
         try:
             found = netns.inside(path, look)

@@ -93,6 +93,10 @@ class StaticRoute(Value):
             raise InvalidIntent(f"metric of the route to {self.dst} is {self.metric}", fix="use 0 to 4294967295")
 
 
+DRIVERS = {"bridge": ("",), "macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+"""Kinds of networks, and the modes of each, the usual one first. ip-link(8)."""
+
+
 class Network(Value):
     """What a user asks of a network.
 
@@ -101,7 +105,8 @@ class Network(Value):
     leave with the host's address. mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
     when a person did. ephemeral: goes with its last endpoint (the default network). labels: (key, value) pairs.
     unmanaged: `bridge` is somebody else's; we use its address as gateway, attach ports to it, and leave it as it is.
-    routes: what every endpoint gets besides the default route.
+    driver, mode: ``macvlan`` and ``ipvlan`` put endpoints on the wire of a link of the host, without a bridge; that
+    link is `bridge`, and it is somebody else's. routes: what every endpoint gets besides the default route.
     """
 
     name: str
@@ -117,6 +122,8 @@ class Network(Value):
     labels: tuple[tuple[str, str], ...] = ()
     unmanaged: bool = False
     routes: tuple[StaticRoute, ...] = ()
+    driver: str = "bridge"
+    mode: str = ""
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
@@ -126,6 +133,13 @@ class Network(Value):
         if self.unmanaged and not self.bridge:
             raise InvalidIntent(
                 f"network {self.name!r} is unmanaged but names no bridge", fix="name the bridge it uses"
+            )
+        if self.mode not in ("", *DRIVERS.get(self.driver, ())):
+            modes = " or ".join(DRIVERS.get(self.driver, ())[:4]) or "none"
+            raise InvalidIntent(f"network {self.name!r} has mode {self.mode!r}", fix=f"{self.driver} has: {modes}")
+        if self.driver not in DRIVERS or (self.driver != "bridge" and not self.unmanaged):
+            raise InvalidIntent(
+                f"network {self.name!r} has driver {self.driver!r} without a parent", fix="name one: -o parent=IFNAME"
             )
         versions = [subnet.network.version for subnet in self.subnets]
         if len(versions) != len(set(versions)):

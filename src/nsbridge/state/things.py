@@ -39,14 +39,15 @@ class Netns(Value):
 class Link(Value):
     """A network interface.
 
-    kind: ``bridge`` or ``veth``. For a pair, the end on the host names the other one by `peer_netns` and
-    `peer_name`; creating the host end creates both, adding the inner end configures it and raises it.
+    kind: ``bridge``, ``veth``, ``macvlan`` or ``ipvlan``. For a pair, the end on the host names the other one by
+    `peer_netns` and `peer_name`; creating the host end creates both, adding the inner end configures it and raises it.
     group: IFLA_GROUP, given in the message that creates the link, so it is our first mark (see model/names).
     mtu: bytes, 0 for the kernel's default. mac: lower case with colons, empty to let the kernel choose.
     hairpin: a bridge port sends frames back where they came from. isolated: it exchanges none with other isolated
     ports of its bridge. autoconf: IPv6 link-local addresses are
     generated (off for bridge ports: each one floods every other port). options: of a bridge, by their
-    names in ``/sys/class/net/BR/bridge``.
+    names in ``/sys/class/net/BR/bridge``. parent: the host's link that a macvlan or ipvlan inside a namespace stands
+    on, and mode: how its siblings meet; such a link is ours if its group says so.
     """
 
     netns: str
@@ -64,6 +65,8 @@ class Link(Value):
     autoconf: bool = True
     options: tuple[tuple[str, int], ...] = ()
     alias: str = ""
+    mode: str = ""
+    parent: str = field(default="", compare=False)
     why: str = field(default="", compare=False)
 
     @property

@@ -25,6 +25,9 @@ OPTIONS = {
     f"{_BRIDGE}enable_icc": ("icc", parts.flag),
     f"{_BRIDGE}enable_ip_masquerade": ("masquerade", parts.flag),
     "com.docker.network.driver.mtu": ("mtu", parts.port),
+    "parent": ("bridge", parts.text),
+    "macvlan_mode": ("mode", parts.text),
+    "ipvlan_mode": ("mode", parts.text),
     "mode": ("unmanaged", lambda text: parts.only("managed", "unmanaged")(text) == "unmanaged"),
 }
 """What -o may set, as (field of `Network`, parser). An MTU has the range of a port."""
@@ -45,7 +48,10 @@ def create(host: Host, args: Any) -> None:
         labels=parse.pairs("--label", args.label),
         routes=tuple([parse.taken("--route", parts.static_route, text) for text in args.route]),
     )
-    network = network.replace(**_options(args.opt))
+    options = _options(args.opt)
+    if args.driver != "bridge":
+        options |= {"driver": args.driver, "unmanaged": bool(options.get("bridge"))}
+    network = network.replace(**options)
     output.line(networks.create(host, network).name)
 
 
