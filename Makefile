@@ -34,9 +34,8 @@ format: $(VENV)/dev ## Let ruff rewrite what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(VENV)/dev oracles ## Measure, and compare with other tools where they are installed
-	@[ -e bench/__main__.py ] || { echo "make: there is no bench/ yet" >&2; exit 1; }
-	$(PY) -m bench
+bench: $(VENV)/bench oracles ## Measure beside other tools, write docs/bench.md (BENCH="--quick attach": look only)
+	$(PY) -m bench $(or $(BENCH),--write)
 
 docs: $(VENV)/dev oracles ## Rewrite the generated pages from a running kernel
 	@[ -e tools/docs.py ] || { echo "make: there is no tools/docs.py yet" >&2; exit 1; }
@@ -52,6 +51,10 @@ clean: ## Remove everything made here, .venv too
 # Two steps, so that the demo needn't wait for the test tools.
 $(VENV)/core: pyproject.toml tools/bootstrap tools/bootstrap.py
 	@tools/bootstrap $(VENV) .
+	@touch $@
+
+$(VENV)/bench: $(VENV)/core
+	@tools/bootstrap $(VENV) '.[bench]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/core

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 
 from nsbridge.errors import NsbridgeError
-from nsbridge.values import REGISTRY, Value
+from nsbridge.values import MISSING, REGISTRY, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,10 +32,40 @@ _ADDRESSES: dict[type, str] = {
     ipaddress.IPv6Network: "net",
 }
 
+_READERS: dict[str, tuple[type, type]] = {
+    "ip": (ipaddress.IPv4Address, ipaddress.IPv6Address),
+    "if": (ipaddress.IPv4Interface, ipaddress.IPv6Interface),
+    "net": (ipaddress.IPv4Network, ipaddress.IPv6Network),
+}
+"""By mark, the classes of both families: `ipaddress.ip_address` would try one after the other."""
+
 _MARKS = frozenset((*_ADDRESSES.values(), "hex"))
 """The one key of an object that stands for an address or for bytes."""
 
 _INFINITY = float("inf")
+
+
+_WORDS = {None: "null", True: "true", False: "false"}
+
+_plans: dict[type, tuple[str, tuple[tuple[str, str, Any], ...]]] = {}
+"""By value type: how its text begins, and each field's name, its label and its default."""
+
+
+def _plan(kind: type[Value]) -> tuple[str, tuple[tuple[str, str, Any], ...]]:
+    fields = tuple([(name, f', "{name}": ', kind._defaults.get(name, MISSING)) for name in kind._fields])
+    _plans[kind] = f'{{"": "{kind.__name__}"', fields
+    return _plans[kind]
+
+
+def _encode_value(thing: Value) -> str:
+    kind = type(thing)
+    head, fields = _plans.get(kind) or _plan(kind)
+    text = head
+    for name, label, default in fields:
+        item = getattr(thing, name)
+        if item is not default and (type(item) is not type(default) or item != default):
+            text += label + (_quote(item) if type(item) is str else _encode(item))
+    return text + "}"
 
 
 def _encode(thing: Any) -> str:
@@ -43,21 +73,15 @@ def _encode(thing: Any) -> str:
     if kind is str:
         return _quote(thing)
     if thing is None or kind is bool:
-        return {None: "null", True: "true", False: "false"}[thing]
+        return _WORDS[thing]
     if kind is int or (kind is float and abs(thing) < _INFINITY):
         return repr(thing)
     if kind is tuple or kind is list:
         return "[" + ", ".join([_encode(item) for item in thing]) + "]"
     if kind in _ADDRESSES:
-        return f'{{"{_ADDRESSES[kind]}": "{thing}"}}'
+        return f'{{"{_ADDRESSES[kind]}": "{thing!s}"}}'
     if isinstance(thing, Value):
-        pairs = [f'"": "{kind.__name__}"']
-        defaults = kind._defaults
-        for name in kind._fields:
-            item = getattr(thing, name)
-            if name not in defaults or item != defaults[name] or type(item) is not type(defaults[name]):
-                pairs.append(f'"{name}": {_encode(item)}')
-        return "{" + ", ".join(pairs) + "}"
+        return _encode_value(thing)
     if kind is dict:
         if "" in thing or (len(thing) == 1 and not _MARKS.isdisjoint(thing)):
             raise TypeError(f"a dict with the key {next(iter(thing))!r} would be read as something else")
@@ -74,12 +98,8 @@ def _tuples(thing: Any) -> Any:
 def _revive(pairs: list[tuple[str, Any]]) -> Any:
     if len(pairs) == 1:
         key, text = pairs[0]
-        if key == "ip":
-            return ipaddress.ip_address(text)
-        if key == "if":
-            return ipaddress.ip_interface(text)
-        if key == "net":
-            return ipaddress.ip_network(text)
+        if key in _READERS:
+            return _READERS[key][":" in text](text)
         if key == "hex":
             return bytes.fromhex(text)
     found = {key: _tuples(item) for key, item in pairs}

@@ -13,8 +13,11 @@ checkers understand it through PEP 681.
 
 from __future__ import annotations
 
+from _operator import attrgetter
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self, TypeVar, dataclass_transform
 
     T = TypeVar("T")
@@ -53,6 +56,9 @@ class ValueType(type):
     _fields: tuple[str, ...]
     _compared: tuple[str, ...]
     _defaults: dict[str, Any]
+    _puts: tuple[Callable[[Any, Any], None], ...]
+    _named: tuple[tuple[str, Callable[[Any, Any], None]], ...]
+    _key_of: Callable[[Any], Any]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> ValueType:
         """Build the class: one slot a field, inherited fields first."""
@@ -78,6 +84,10 @@ class ValueType(type):
         space["__match_args__"] = tuple(fields)
         space |= {"_fields": tuple(fields), "_compared": tuple(compared), "_defaults": defaults}
         cls = super().__new__(mcs, name, bases, space)
+        # What every instance needs, looked up once: an endpoint that comes makes some thirty values.
+        cls._puts = tuple([getattr(cls, key).__set__ for key in fields])
+        cls._named = tuple(zip(fields, cls._puts, strict=True))
+        cls._key_of = staticmethod(attrgetter(*compared) if compared else lambda _: ())
         REGISTRY[name] = cls
         return cls
 
@@ -94,21 +104,23 @@ class Value(metaclass=ValueType):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take fields by position or name, as a dataclass would; TypeError names what is off."""
         cls = type(self)
-        names = cls._fields
-        if len(args) > len(names):
-            raise TypeError(f"{cls.__name__} takes {len(names)} fields, got {len(args)}")
-        put = object.__setattr__
-        for name, value in zip(names, args, strict=False):
-            put(self, name, value)
-        for name in names[len(args) :]:
-            if name in kwargs:
-                put(self, name, kwargs.pop(name))
-            elif name in cls._defaults:
-                put(self, name, cls._defaults[name])
-            else:
-                raise TypeError(f"{cls.__name__} misses its field {name!r}")
+        count = len(args)
+        if count > len(cls._puts):
+            raise TypeError(f"{cls.__name__} takes {len(cls._puts)} fields, got {count}")
+        for put, value in zip(cls._puts, args, strict=False):
+            put(self, value)
         if kwargs:
-            raise TypeError(f"{cls.__name__} has no field {', '.join(map(repr, kwargs))}")
+            rest = cls._fields[count:]
+            for name in kwargs:
+                if name not in rest:
+                    raise TypeError(f"{cls.__name__} has no field {name!r}, or was given it by position too")
+        if count < len(cls._puts):
+            given = {**cls._defaults, **kwargs} if kwargs else cls._defaults
+            try:
+                for name, put in cls._named[count:]:
+                    put(self, given[name])
+            except KeyError as err:
+                raise TypeError(f"{cls.__name__} misses its field {err}") from None
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -122,16 +134,15 @@ class Value(metaclass=ValueType):
         """Refuse: values are frozen."""
         raise AttributeError(f"{type(self).__name__} is frozen: its field {name!r} stays")
 
-    def _key(self) -> tuple[Any, ...]:
-        return tuple([getattr(self, name) for name in type(self)._compared])
-
     def __eq__(self, other: object) -> bool:
         """Equal when of one type with equal compared fields."""
-        return type(self) is type(other) and self._key() == other._key()
+        cls = type(self)
+        return cls is type(other) and bool(cls._key_of(self) == cls._key_of(other))
 
     def __hash__(self) -> int:
         """Hash of the type and the compared fields."""
-        return hash((type(self).__name__, self._key()))
+        cls = type(self)
+        return hash((cls.__name__, cls._key_of(self)))
 
     def __repr__(self) -> str:
         """Show as the call that would make this value, defaults left out."""
@@ -150,4 +161,10 @@ class Value(metaclass=ValueType):
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
         cls = type(self)
-        return cls(**({name: getattr(self, name) for name in cls._fields} | changes))
+        new = cls.__new__(cls)
+        for name, put in cls._named:
+            put(new, changes.pop(name) if name in changes else getattr(self, name))
+        if changes:
+            raise TypeError(f"{cls.__name__} has no field {', '.join(map(repr, changes))}")
+        new.__post_init__()
+        return new

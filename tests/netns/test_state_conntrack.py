@@ -12,10 +12,12 @@ from lab import HOST4, HOST6, OUTSIDE, Lab, inside
 
 from nsbridge.engine import endpoints, networks
 from nsbridge.engine.endpoints import Wish
+from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.kernel import conntrack, sysctl
 from nsbridge.kernel.conntrack import COUNT
 from nsbridge.kernel.netlink import NETFILTER, NetlinkSocket
 from nsbridge.model.endpoint import PublishedPort
+from nsbridge.model.names import TABLE
 from nsbridge.model.network import Network, Subnet
 from nsbridge.model.service import Attachment
 from nsbridge.wiring import open_host
@@ -160,3 +162,24 @@ def test_fifty_thousand_connections_of_others_cost_little(ours: Host, lab: Lab) 
     # Copying all of them would take 170 ms on the machine where the walk takes 12.
     assert min(a for a, _ in times) < 0.1
     assert int(sysctl.read(COUNT)) > 40_000
+
+
+def test_ranges_and_interfaces_are_ports_like_others(ours: Host) -> None:
+    early = [Client(4, 7005), Client(6, 7005), Client(4, 7100)]
+    assert [client() for client in early] == ["", "", ""]
+    endpoints.publish(ours, "one", (PublishedPort(53, 7100, "udp", interface="up0"),))
+    assert early[2]() == "one"
+    endpoints.unpublish(ours, "one", (PublishedPort(53, 7100, "udp", interface="up0"),))
+    assert early[2]() == ""
+    many = PublishedPort(7000, 7000, "udp", count=100)
+    gone = Element(TABLE, "ranges4", (ip_network("0.0.0.0/0"), "udp", Span(7000, 7099)), (ip_address("10.9.0.2"),))
+    assert [conntrack._port(gone)] == [conntrack._Port(17, 7000, 7099, ip_address("10.9.0.2"), at=gone.key[0])]
+    endpoints.publish(ours, "one", (many,))
+    with NetlinkSocket(NETFILTER) as sock:
+        every = conntrack._request(conntrack._GET, 0, b"")
+        assert not [one for one in conntrack.entries(sock, every) if one.orig.dst_port == 7005]
+        early[0](), early[1]()  # refused by the endpoint, which has no server there: but by it
+        rewritten = {str(one.reply.src) for one in conntrack.entries(sock, every) if one.orig.dst_port == 7005}
+        assert rewritten == {"10.9.0.2", "fd09::2"}
+        endpoints.unpublish(ours, "one", (many,))
+        assert not [one for one in conntrack.entries(sock, every) if one.orig.dst_port == 7005]

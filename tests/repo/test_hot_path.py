@@ -13,7 +13,7 @@ from source import SRC, Module, ids, imports, modules
 # meaning; the others are C, or loaded by every interpreter.
 ALLOWED = frozenset(
     "ipaddress errno os posix sys _thread _socket _struct _json _ctypes _blake2 fcntl marshal time _signal select "
-    "_posixsubprocess array itertools termios resource".split()
+    "_posixsubprocess _operator gc array itertools termios resource".split()
 )
 NEVER = frozenset(
     "dataclasses enum typing abc re json socket subprocess logging pathlib contextlib functools collections ctypes "
@@ -83,3 +83,43 @@ def test_the_allow_list_is_cheap() -> None:
 def test_the_test_would_notice() -> None:
     assert "typing" in loaded("dataclasses", "typing")
     assert json.dumps(sorted(loaded("nsbridge.values"))).count("nsbridge") == 2
+
+
+HOT_VERBS = {"connect": "nsbridge.frontends.cli.endpoints"}
+HOT_VERBS |= dict.fromkeys(("disconnect", "publish", "unpublish"), HOT_VERBS["connect"])
+"""The one-shot verbs that are called for every endpoint or port, and where they are done."""
+
+HOT_LINES = (
+    "connect lab ns1 --name web -p 8088:80 -p 53:53/udp --alias www",
+    "connect -p 8088:80 lab ns1",
+    "disconnect lab ns1",
+    "publish web 8088:80 8089:81",
+    "unpublish web 8088:80 --net lab",
+)
+
+DISPATCHED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from nsbridge.frontends.cli import main, parse, plain
+from nsbridge.frontends.cli.table import find
+words = sys.argv[2].split()
+verb, length = find(words)
+args = plain.arguments(verb, words[length:])
+assert args is not None, "argparse would be asked"
+parse.ports("-p", getattr(args, "publish", None) or getattr(args, "ports", ()))
+__import__(sys.argv[3])
+__import__("nsbridge.wiring")
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("line", HOT_LINES)
+def test_a_hot_verb_loads_nothing_else(line: str) -> None:
+    """From the words of its command line to the engine: no argparse, no parsers of files."""
+    command = [sys.executable, "-IS", "-c", DISPATCHED, str(SRC), line, HOT_VERBS[line.split()[0]]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = loaded("__future__", *[name for name in sorted(ALLOWED) if name != "sys"])
+    extra = set(done.stdout.split()) - expected
+    assert not {name for name in extra if not name.startswith("nsbridge")}
+    assert not {name for name in extra if name in COLD or name.startswith("nsbridge.files")}

@@ -1,18 +1,22 @@
-"""What one endpoint, and each of its published ports, should hold in the kernel: a fragment, whatever else is there."""
+"""What one endpoint should hold in the kernel: a fragment, whatever else is there. Its ports are in `ports`."""
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
+
 from nsbridge.errors import InvalidIntent
-from nsbridge.firewall.ruleset import Element
-from nsbridge.model.names import ALIAS, PORT_GROUP, TABLE, route_table
+from nsbridge.model.names import ALIAS, PORT_GROUP, route_table
 from nsbridge.model.network import DRIVERS
 from nsbridge.state.things import HOST, Address, Link, PolicyRule, Route, Shaper, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nsbridge.model.endpoint import Endpoint, PublishedPort
+    from nsbridge.model.endpoint import Endpoint
     from nsbridge.model.network import Network
-    from nsbridge.state.things import Address_, Thing
+    from nsbridge.state.things import Network_, Thing
+
+EVERYWHERE: dict[int, Network_] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+"""The destination of a default route, by IP version."""
 
 
 def _pair(network: Network, endpoint: Endpoint, mtu: int, bridge_index: int) -> tuple[Link, Link]:
@@ -87,24 +91,24 @@ def _settings(network: Network, endpoint: Endpoint) -> list[Sysctl]:
 
 def _ways(network: Network, endpoint: Endpoint) -> list[Route | PolicyRule]:
     """The default route, or the way back of what came by a network that doesn't hold it; and the network's routes."""
-    from ipaddress import ip_network
-
     netns, name = endpoint.netns, endpoint.ifname
     found: list[Route | PolicyRule] = []
     own = 0 if endpoint.gateway else route_table(name)
     for subnet in () if network.internal else network.subnets:
         version = subnet.network.version
-        everywhere = ip_network("0.0.0.0/0" if version == 4 else "::/0")
         mine = [each for each in endpoint.addresses if each.version == version and each.ip in subnet.network]
         if not mine:
             continue
-        gateway = subnet.gateway_interface.ip
+        gateway = subnet.gateway_address
         why = f"the way out of {network.name!r}"
         if own:
             why = f"what has an address of {network.name!r} leaves there, wherever the default route leads"
-            found += [PolicyRule(netns, ip_network(each.ip), own, why=why) for each in mine]
+            found += [
+                PolicyRule(netns, (IPv4Network if version == 4 else IPv6Network)(each.ip), own, why=why)
+                for each in mine
+            ]
             found.append(Route(netns, subnet.network, name, table=own, why=why))
-        found.append(Route(netns, everywhere, name, via=gateway, table=own, why=why))
+        found.append(Route(netns, EVERYWHERE[version], name, via=gateway, table=own, why=why))
     for route in network.routes:
         subnet_ = network.subnet(route.dst.version)
         if route.kind != "unicast":
@@ -112,7 +116,7 @@ def _ways(network: Network, endpoint: Endpoint) -> list[Route | PolicyRule]:
                 Route(netns, route.dst, "", metric=route.metric, kind=route.kind, why="a route of the network")
             )
         elif subnet_ is not None:
-            via = route.via or subnet_.gateway_interface.ip
+            via = route.via or subnet_.gateway_address
             found.append(Route(netns, route.dst, name, via, route.metric, why=f"a route of network {network.name!r}"))
     return found
 
@@ -143,51 +147,3 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
         for address in endpoint.addresses
     ]
     return (*found, *_ways(network, endpoint), *_shapers(endpoint))
-
-
-def _target(endpoint: Endpoint, version: int) -> Address_ | None:
-    address = endpoint.address(version)
-    return None if address is None else address.ip
-
-
-def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tuple[Element, ...]:
-    """Return the map elements of one published port: one a family, or one for the address it is bound to.
-
-    InvalidIntent when the network is internal, or when the endpoint has no address of that family.
-    """
-    if network.internal:
-        raise InvalidIntent(
-            f"port {port.target} of {endpoint.name!r} can't be published: network {network.name!r} is internal",
-            fix="publish it on a network that isn't, or make this one not internal",
-        )
-    if network.unmanaged:
-        raise InvalidIntent(
-            f"port {port.target} of {endpoint.name!r} can't be published: the bridge of network {network.name!r} is "
-            "somebody else's, and so is what passes it",
-            fix="reach the endpoint by its address, or publish on a network of ours",
-        )
-    found: list[Element] = []
-    for version in (4, 6):
-        bound = port.host_ip
-        if bound is not None and bound.version != version:
-            continue
-        target = _target(endpoint, version)
-        if target is None:
-            continue
-        everywhere = bound is None or bound.is_unspecified
-        key = (port.proto, port.host_port) if everywhere else (bound, port.proto, port.host_port)
-        name = f"publish{version}" if everywhere else f"bound{version}"
-        found.append(Element(TABLE, name, key, (target, port.target), why=f"{port} of {endpoint.name!r}"))
-    if not found:
-        raise InvalidIntent(
-            f"port {port} of {endpoint.name!r} can't be published: it has no IPv{port.host_ip.version} address"
-            if port.host_ip is not None
-            else f"port {port} of {endpoint.name!r} can't be published: it has no address",
-            fix="give the network a subnet of that family, or publish on an address of the other",
-        )
-    return tuple(found)
-
-
-def ports_things(network: Network, endpoint: Endpoint) -> tuple[Element, ...]:
-    """Return the map elements of all the endpoint's published ports."""
-    return tuple([element for port in endpoint.ports for element in port_things(network, endpoint, port)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nsbridge.desired.ruleset import skeleton
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.names import ALIAS, BRIDGE_GROUP, TABLE, mac_for
 from nsbridge.state.things import HOST, Address, Link, Sysctl
@@ -43,6 +42,10 @@ def network_elements(network: Network) -> tuple[Element, ...]:
         found.append(_member("subnets" + digit, subnet.network, why=f"subnet of {said}"))
         if network.masquerade and not network.internal:
             found.append(_member("hidden" + digit, subnet.network, why=f"{said} leaves with the host's address"))
+        for source in network.sources:
+            if source.version == subnet.network.version:
+                why = f"{said} leaves with this address"
+                found.append(Element(TABLE, "source" + digit, (subnet.network,), (source,), why=why))
     return tuple(found)
 
 
@@ -131,6 +134,8 @@ def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Itera
 
     remembered: the settings we raised before, with the values they had; facts alone can't tell ours apart.
     """
+    from nsbridge.desired.ruleset import skeleton  # not needed by what touches one endpoint
+
     networks = tuple(network for network in networks if not network.unmanaged)
     if not networks:
         return ()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.addressing import with_subnets
-from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.network import host_things, network_things
+from nsbridge.desired.ports import ports_things
+from nsbridge.engine import shared
 from nsbridge.engine.entries import Began, Dropped, Idle, Put
 from nsbridge.errors import InUse, InvalidIntent, NotFound, Taken
 from nsbridge.firewall.ruleset import Table
@@ -75,6 +77,22 @@ def _on_their_bridge(host: Host, network: Network) -> Network:
     return network.replace(subnets=subnets, mtu=network.mtu or found.mtu)
 
 
+def filled(wanted: Network, have: Network) -> Network:
+    """Return `wanted` with what it left open as it was chosen for `have`."""
+    subnets = list(wanted.subnets)
+    if wanted.unmanaged and have.unmanaged:  # what was left open was read from the bridge
+        gateways = {subnet.network: subnet.gateway for subnet in have.subnets}
+        subnets = [one if one.gateway else one.replace(gateway=gateways.get(one.network)) for one in subnets]
+        return wanted.replace(subnets=tuple(subnets) or have.subnets, mtu=wanted.mtu or have.mtu)
+    for subnet in have.subnets:
+        version = subnet.network.version
+        asked_otherwise = version == 4 and wanted.subnets and not wanted.subnet(4) and not wanted.ipv6
+        if wanted.subnet(version) is None and (version == 4 or wanted.ipv6) and not asked_otherwise:
+            subnets.append(subnet)
+    subnets.sort(key=lambda subnet: subnet.network.version)
+    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu)
+
+
 def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) -> tuple[HostRecord, Plan]:
     """Return what these networks share on the host, and the plan that gets there from what is there."""
     record = host.store.host()
@@ -129,6 +147,7 @@ def restore_elements(host: Host, op: Operation) -> None:
         things += network_things(network, network.mtu)
         for endpoint in host.store.endpoints(network.name):
             things += ports_things(network, endpoint)
+    things += shared.things(host.store)
     lost = KernelState(things) - host.kernel.find(things)
     for step in diff(KernelState(), lost).steps:
         op.step(step)
@@ -147,6 +166,11 @@ def create_locked(host: Host, network: Network) -> Network:
             f"there is a network {network.name!r} already",
             fix=f"choose another name, or `nsbridge network rm {network.name}` first",
         )
+    for address in (*network.sources, *([network.host_binding] if network.host_binding else [])):
+        if not host.kernel.has_address(address):
+            raise InvalidIntent(
+                f"network {network.name!r} can't use {address}: it is no address of this host", fix="see `ip address`"
+            )
     with host.operation(f"network create {network.name}") as op:
         facts = host.kernel.facts()
         complete = chosen(host, network, facts)
@@ -184,6 +208,7 @@ def mend(host: Host, network: Network) -> tuple[Step, ...]:
     things: list[Thing] = [*network_things(network, network.mtu)]
     for endpoint in host.store.endpoints(network.name):
         things += ports_things(network, endpoint)
+    things += shared.things(host.store, network.name)
     return diff(KernelState(host.kernel.find(things)), KernelState(things)).steps
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.network import network_things
-from nsbridge.engine import addresses, endpoints, foresight, networks, services
+from nsbridge.engine import addresses, endpoints, networks, ports, services
 from nsbridge.engine.entries import Began, Started
+from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
     from nsbridge.engine.services import Status
-    from nsbridge.model.endpoint import PublishedPort
+    from nsbridge.model.endpoint import Endpoint, PublishedPort
     from nsbridge.model.network import Network
     from nsbridge.model.service import Service, Topology
     from nsbridge.plan.step import Step
-    from nsbridge.state.things import Address_, Thing
+    from nsbridge.state.things import Thing
     from nsbridge.store.store import ServiceRecord
 
     What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "remove"]
@@ -54,26 +55,17 @@ class Decision(Value):
 # deciding
 
 
-def filled(wanted: Network, have: Network) -> Network:
-    """Return `wanted` with what it left open as it was chosen for `have`."""
-    subnets = list(wanted.subnets)
-    if wanted.unmanaged and have.unmanaged:  # what was left open was read from the bridge
-        gateways = {subnet.network: subnet.gateway for subnet in have.subnets}
-        subnets = [one if one.gateway else one.replace(gateway=gateways.get(one.network)) for one in subnets]
-        return wanted.replace(subnets=tuple(subnets) or have.subnets, mtu=wanted.mtu or have.mtu)
-    for subnet in have.subnets:
-        version = subnet.network.version
-        asked_otherwise = version == 4 and wanted.subnets and not wanted.subnet(4) and not wanted.ipv6
-        if wanted.subnet(version) is None and (version == 4 or wanted.ipv6) and not asked_otherwise:
-            subnets.append(subnet)
-    subnets.sort(key=lambda subnet: subnet.network.version)
-    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu)
-
-
 def _lost(host: Host, things: Iterable[Thing]) -> tuple[Step, ...]:
     """Return the steps that put back what of these things the kernel doesn't hold."""
     things = tuple(things)
-    return diff(KernelState(host.kernel.find(things)), KernelState(things)).steps
+    return _absent(KernelState(host.kernel.find(things)), things)
+
+
+def _absent(found: KernelState, things: Iterable[Thing]) -> tuple[Step, ...]:
+    """Return the steps that bring those of the things which weren't found."""
+    things = tuple(things)
+    here = [thing for thing in things if found.find(thing.identity) is not None]
+    return diff(KernelState(here), KernelState(things)).steps
 
 
 def _network_change(host: Host, wanted: Network) -> Change | None:
@@ -84,7 +76,7 @@ def _network_change(host: Host, wanted: Network) -> Change | None:
         _, shared = networks.shared_steps(host, (*host.store.networks(), complete), facts)
         steps = (*shared.steps, *adding(network_things(complete, complete.mtu)))
         return Change("network", wanted.name, "create", "it doesn't exist", steps)
-    if filled(wanted, have) != have:
+    if networks.filled(wanted, have) != have:
         return Change("network", wanted.name, "recreate", "the file asks for something else")
     steps = _lost(host, network_things(have, have.mtu))
     return Change("network", wanted.name, "mend", "the kernel doesn't hold all of it", steps) if steps else None
@@ -99,47 +91,47 @@ def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
     return tuple(found)
 
 
-def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list[PublishedPort], list[PublishedPort]]:
-    """Return which ports are to be published and which taken away; an ephemeral one is content with any."""
-    left, missing = list(have), []
-    for port in service.ports:
-        match = next(
-            (
-                one
-                for one in left
-                if one == port or (not port.host_port and one.replace(host_port=0, host_ip=port.host_ip) == port)
-            ),
-            None,
-        )
-        if match is None:
-            missing.append(port)
-        else:
-            left.remove(match)
-    return missing, left
+def _differing(
+    host: Host, service: Service, endpoint: Endpoint | None
+) -> tuple[list[PublishedPort], list[PublishedPort]]:
+    network = host.store.network(service.attachments[0].network)
+    return ports.differing(network, service.ports, endpoint.ports if endpoint else ())
+
+
+class _Looked:
+    """What the kernel holds of all services there are, asked for in one go."""
+
+    def __init__(self, host: Host, wanted: Iterable[Service]) -> None:
+        there = [service for service in wanted if host.store.service_or_none(service.name) is not None]
+        self._things = {service.name: service_things(host, service) for service in there}
+        self._found = KernelState(host.kernel.find(thing for things in self._things.values() for thing in things))
+
+    def absent(self, service: Service) -> tuple[Step, ...]:
+        """Return the steps that put back what of a service the kernel doesn't hold."""
+        return _absent(self._found, self._things[service.name])
 
 
 def _service_change(
-    host: Host, service: Service, known: dict[str, Network], redone: set[str], promised: set[Address_]
+    host: Host, service: Service, known: dict[str, Network], redone: set[str], promised: Promised, looked: _Looked
 ) -> Change | None:
     record = host.store.service_or_none(service.name)
     if record is None or record.service.project != service.project:
         # A name of another project's is refused when it is claimed, with words that say whose it is.
-        steps = adding(foresight.foreseen(host, service, known, promised))
+        steps = adding(foreseen(host, service, known, promised))
         return Change("service", service.name, "create", "it doesn't exist", steps)
     old = record.service
     if any(attachment.network in redone for attachment in service.attachments):
         return Change("service", service.name, "recreate", "its network is made anew")
     if old.replace(ports=service.ports) != service:
         return Change("service", service.name, "recreate", "the file asks for something else")
-    things = service_things(host, service)
-    steps = _lost(host, things)
+    steps = looked.absent(service)
     if any(isinstance(thing, Netns) for step in steps for thing in step.things):
         return Change("service", service.name, "recreate", "its namespace is gone", steps)
     if steps:
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[service.main].network, service.name)
-        missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+        missing, extra = _differing(host, service, endpoint)
         if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
@@ -177,7 +169,7 @@ def decide(
 
     only: these services and what they depend on, all when empty.
     """
-    chosen = [service for service in topology.started_order() if service.name in topology.needed(only)]
+    chosen = topology.started_order(only)
     addresses.check_features(host, [place.limits for service in chosen for place in service.attachments])
     external = {name: host.store.network(name) for name in topology.external}
     changes: list[Change] = []
@@ -194,9 +186,9 @@ def decide(
         for network in topology.networks
     }
     known |= external
-    promised: set[Address_] = set()
+    promised, looked = Promised(host), _Looked(host, chosen)
     for service in chosen:
-        change = _service_change(host, service, known, redone, promised)
+        change = _service_change(host, service, known, redone, promised, looked)
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
         changes += [change] if change else []
@@ -296,7 +288,7 @@ def _do_ports(host: Host, service: Service) -> None:
         return
     network = service.attachments[service.main].network
     endpoint = host.store.endpoint(network, service.name)
-    missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+    missing, extra = _differing(host, service, endpoint)
     if extra:
         endpoints.unpublish(host, service.name, tuple(extra), network)
     if missing:

@@ -12,6 +12,7 @@ from nsbridge.model.network import Network, StaticRoute, Subnet
 from nsbridge.values import Value
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
     from typing import Any
 
 
@@ -99,19 +100,38 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
         intent_fault(report, (*path, "name") if shape.name else path, error, key=not shape.name)
         return None
     # One field at a time, so that a complaint stands at the field it is about.
-    parts: list[tuple[Path, dict[str, Any]]] = [
-        (("ipam", "config"), {"subnets": subnets}),
-        (("driver_opts", "com.docker.network.bridge.name"), {"bridge": options.bridge or ""}),
-        (("driver_opts", "com.docker.network.driver.mtu"), {"mtu": options.mtu or 0}),
-        (("driver_opts", "mode"), {"unmanaged": options.mode == "unmanaged"}),
-        *_on_a_wire(shape.driver or "", options),
-    ]
-    for where, change in parts:
+    for where, change in _pieces(shape, options, subnets):
         try:
             network = network.replace(**change)
         except InvalidIntent as error:
             intent_fault(report, (*path, *where), error)
     return network
+
+
+def _pieces(
+    shape: NetworkShape, options: DriverOptionsShape, subnets: tuple[Subnet, ...]
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Return what a network's options say, each with its place in the file."""
+    return [
+        (("ipam", "config"), {"subnets": subnets}),
+        (("driver_opts", "com.docker.network.bridge.name"), {"bridge": options.bridge or ""}),
+        (("driver_opts", "com.docker.network.driver.mtu"), {"mtu": options.mtu or 0}),
+        (("driver_opts", "mode"), {"unmanaged": options.mode == "unmanaged"}),
+        *_on_a_wire(shape.driver or "", options),
+        (
+            ("driver_opts", "com.docker.network.bridge.host_binding_ipv4"),
+            {"host_binding": _binding(options.host_binding)},
+        ),
+        (
+            ("driver_opts", "com.docker.network.host_ipv4" if options.source4 else "com.docker.network.host_ipv6"),
+            {"sources": tuple(one for one in (options.source4, options.source6) if one is not None)},
+        ),
+    ]
+
+
+def _binding(address: IPv4Address | None) -> IPv4Address | None:
+    """Everywhere, as Docker writes its default, is no binding."""
+    return None if address is None or address.is_unspecified else address
 
 
 def _subnets(path: Path, shape: NetworkShape, report: Report) -> tuple[Subnet, ...]:

@@ -51,6 +51,7 @@ Flag = Annotated[bool, BeforeValidator(_parsed(parts.flag)), WithJsonSchema({"ty
 User = Annotated[str, BeforeValidator(_parsed(parts.user)), WithJsonSchema(NUMBER)]
 Mac = Annotated[str, BeforeValidator(_parsed(parts.mac)), WithJsonSchema({"type": "string"})]
 Port = Annotated[int, PlainValidator(_parsed(parts.port)), WithJsonSchema(NUMBER)]
+Interface = Annotated[str, PlainValidator(_parsed(parts.ifname)), WithJsonSchema({"type": "string"})]
 Mtu = Annotated[int, PlainValidator(_parsed(parts.mtu)), WithJsonSchema(NUMBER)]
 HostPort = Annotated[int, PlainValidator(_parsed(parts.host_port)), WithJsonSchema(NUMBER)]
 Proto = Annotated[

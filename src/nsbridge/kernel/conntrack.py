@@ -20,7 +20,7 @@ from __future__ import annotations
 import _socket
 import errno
 from _struct import Struct
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from nsbridge.firewall.ruleset import Element
 from nsbridge.kernel import sysctl
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nsbridge.kernel.netlink import NetlinkSocket
-    from nsbridge.state.things import Address_, Thing
+    from nsbridge.state.things import Address_, Network_, Thing
 
 _GET, _DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_…
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ID, _ZONE, _FILTER = 1, 2, 3, 12, 18, 25
@@ -98,10 +98,12 @@ def _to_port(version: int, proto: int, port: int) -> bytes:
     return _request(_GET, version, one + flags)
 
 
-def _asked_for(elements: Iterable[Element]) -> list[bytes]:
-    """Ask for connections that were meant for the host ports of these elements."""
-    wanted = {(one.data[0].version, NUMBERS[one.key[-2]], one.key[-1]) for one in elements}
-    return [_to_port(*each) for each in sorted(wanted)]
+def _asked_for(ports: Iterable[_Port]) -> list[bytes]:
+    """Ask for connections that were meant for these host ports; for ranges no filter is made, so for all."""
+    found = {_to_port(one.target.version, one.proto, one.first) for one in ports if one.first == one.last}
+    if any(one.first != one.last for one in ports):
+        return [_request(_GET, 0, b"")]
+    return sorted(found)
 
 
 def _tuple(data: bytes) -> Tuple | None:
@@ -141,23 +143,75 @@ def _delete(sock: NetlinkSocket, stale: Iterable[Entry]) -> int:
 # ------------------------------------------------------------------ what is stale
 
 
-def _removed(elements: Iterable[Element], addresses: Iterable[Address_]) -> Callable[[Entry], bool]:
-    """Return the question whether a connection belongs to one of these ports or addresses."""
-    gone = set(addresses)
-    ports = {
-        (NUMBERS[one.key[-2]], one.key[-1], *one.data, one.key[0] if len(one.key) == 3 else None) for one in elements
-    }
+class _Port(Value):
+    """A published port, or range of them, whichever map it stands in.
 
-    def is_stale(entry: Entry) -> bool:
-        orig, reply = entry.orig, entry.reply
-        if orig.src in gone or reply.src in gone or orig.dst in gone:
-            return True
-        if not entry.status & _DST_NAT:
+    at: the host's addresses it is for, None for all. target_port: None when the number is kept.
+    """
+
+    proto: int
+    first: int
+    last: int
+    target: Address_
+    target_port: int | None = None
+    at: Network_ | Address_ | None = None
+
+    def meets(self, one: Tuple) -> bool:
+        """Tell whether a connection's first packet was meant for it."""
+        if one.proto != self.proto or not self.first <= one.dst_port <= self.last:
             return False
-        went = (orig.proto, orig.dst_port, reply.src, reply.src_port)
-        return (*went, None) in ports or (*went, orig.dst) in ports
+        if self.at is None:
+            return one.dst.version == self.target.version
+        return one.dst in self.at if isinstance(self.at, IPv4Network | IPv6Network) else one.dst == self.at
 
-    return is_stale
+
+def _port(element: Element) -> _Port | None:
+    """Read a map element, None for one that publishes nothing."""
+    name, key, data = element.set.rstrip("46"), element.key, element.data
+    if name == "publish" or name == "turns":
+        return _Port(NUMBERS[key[0]], key[1], key[1], *data)
+    if name in ("bound", "own", "face"):
+        return _Port(NUMBERS[key[1]], key[2], key[2], data[0], data[1], None if name == "face" else key[0])
+    if name == "ranges":
+        return _Port(NUMBERS[key[1]], key[2].first, key[2].last, data[0], None, key[0])
+    return None
+
+
+def _ports(things: Iterable[Thing]) -> list[_Port]:
+    """The published ports among things, each once: those who share one have many elements."""
+    found = [_port(one) for one in things if isinstance(one, Element) and one.data]
+    return list(dict.fromkeys(one for one in found if one is not None))
+
+
+class _Stale:
+    """The question whether a connection is stale. gone, fresh: ports; addresses: of endpoints that went."""
+
+    def __init__(self, gone: Iterable[_Port], addresses: Iterable[Address_], fresh: Iterable[_Port]) -> None:
+        self._addresses = set(addresses)
+        self._gone, self._fresh = _by_port(gone), _by_port(fresh)
+
+    def __call__(self, entry: Entry) -> bool:
+        orig, reply = entry.orig, entry.reply
+        if not self._addresses.isdisjoint((orig.src, reply.src, orig.dst)):
+            return True
+        if entry.status & _DST_NAT:
+            return any(
+                one.target == reply.src and reply.src_port == (one.target_port or orig.dst_port) and one.meets(orig)
+                for one in self._near(self._gone, orig)
+            )
+        # What only passes through the host to somebody else's port of that number is none of ours.
+        return any(one.meets(orig) for one in self._near(self._fresh, orig)) and _local(orig.dst)
+
+    def _near(self, ports: dict[int, list[_Port]], one: Tuple) -> list[_Port]:
+        return ports.get(one.dst_port, []) + ports.get(0, [])
+
+
+def _by_port(ports: Iterable[_Port]) -> dict[int, list[_Port]]:
+    """Ports by their number, ranges under 0."""
+    found: dict[int, list[_Port]] = {}
+    for one in ports:
+        found.setdefault(one.first if one.first == one.last else 0, []).append(one)
+    return found
 
 
 def _local(address: Address_) -> bool:
@@ -172,37 +226,18 @@ def _local(address: Address_) -> bool:
     return True
 
 
-def _missed(elements: Iterable[Element]) -> Callable[[Entry], bool]:
-    """Return the question whether a connection was meant for one of these ports before it was published."""
-    ports = {(NUMBERS[one.key[-2]], one.key[-1], one.key[0] if len(one.key) == 3 else None) for one in elements}
-
-    def is_stale(entry: Entry) -> bool:
-        orig = entry.orig
-        if entry.status & _DST_NAT:
-            return False
-        if (orig.proto, orig.dst_port, orig.dst) in ports:
-            return True
-        # What only passes through the host to somebody else's port of that number is none of ours.
-        return (orig.proto, orig.dst_port, None) in ports and _local(orig.dst)
-
-    return is_stale
-
-
-def _ports(things: Iterable[Thing]) -> list[Element]:
-    """The published ports among things: elements of maps whose key ends with protocol and port."""
-    return [one for one in things if isinstance(one, Element) and len(one.data) == 2 and one.key[-2] in NUMBERS]
-
-
 def forget(sock: Callable[[], NetlinkSocket], gone: Iterable[Thing] = (), new: Iterable[Thing] = ()) -> int:
     """Delete the connections that the removal of `gone` and the arrival of `new` made stale; return how many.
 
     sock: opens a netfilter socket, asked only when there is anything to look at. A kernel that doesn't track
     connections, or can't tell of them, has nothing to forget.
     """
-    gone = tuple(gone)
-    ports = _ports(gone)
+    gone, new = tuple(gone), tuple(new)
+    # Turns that are dealt anew leave those alone who are served by an endpoint that still shares the port.
+    kept = set(_ports(new))
+    ports = [one for one in _ports(gone) if one not in kept]
     addresses = [one.address.ip for one in gone if isinstance(one, Address) and one.netns != HOST]
-    fresh = [one for one in _ports(new) if one.key[-2] == "udp"]
+    fresh = [one for one in kept if one.proto == NUMBERS["udp"]]
     if not (ports or addresses or fresh) or (count := sysctl.read(COUNT)) in ("", "0"):
         return 0
     try:
@@ -213,13 +248,11 @@ def forget(sock: Callable[[], NetlinkSocket], gone: Iterable[Thing] = (), new: I
         raise
 
 
-def _forget(
-    sock: NetlinkSocket, count: int, ports: list[Element], addresses: list[Address_], fresh: list[Element]
-) -> int:
+def _forget(sock: NetlinkSocket, count: int, ports: list[_Port], addresses: list[Address_], fresh: list[_Port]) -> int:
     listings = [_from(direction, each) for each in addresses for direction in (_TUPLE_ORIG, _TUPLE_REPLY)]
-    listings += _asked_for((*(one for one in ports if one.data[0] not in addresses), *fresh))
+    listings += _asked_for([*(one for one in ports if one.target not in addresses), *fresh])
     listings = list(dict.fromkeys(listings))
     if count < _WALK * (len(listings) - 1):
         listings = [_request(_GET, 0, b"")]
-    removed, missed = _removed(ports, addresses), _missed(fresh)
-    return sum(_delete(sock, [x for x in entries(sock, each) if removed(x) or missed(x)]) for each in listings)
+    stale = _Stale(ports, addresses, fresh)
+    return sum(_delete(sock, [x for x in entries(sock, each) if stale(x)]) for each in listings)

@@ -8,24 +8,22 @@ module holds the rest of the interface.
 from __future__ import annotations
 
 import _socket
-import errno
 import time
 
 from nsbridge.errors import KernelError
-from nsbridge.firewall.ruleset import Element, Table
-from nsbridge.kernel import netns, onlinks, rtnetlink, rtroute, sysctl
+from nsbridge.firewall.ruleset import Element
+from nsbridge.kernel import netns, rtnetlink, rtroute, sockets, sysctl
 from nsbridge.kernel.interface import HostFacts, LinkFacts
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
-from nsbridge.model.names import is_ours
-from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+from nsbridge.state.things import HOST, Address, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from nsbridge.firewall.ruleset import Element
     from nsbridge.kernel.nftnetlink import Nft
-    from nsbridge.kernel.rtnetlink import FoundLink
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 PATIENCE = 500
 """How often a link is asked whether it carries packets, 0.2 ms apart."""
-_SOCK_TYPES = {"tcp": (_socket.SOCK_STREAM, 6), "udp": (_socket.SOCK_DGRAM, 17), "sctp": (_socket.SOCK_STREAM, 132)}
 
 
 class LinuxKernel:
@@ -80,67 +77,9 @@ class LinuxKernel:
 
     def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
         """Return those of the things that exist and are ours."""
-        asked = tuple(things)
-        inner: dict[str, list[Thing]] = {}
-        firewall: list[Table | Element] = []
-        found: set[tuple[str, ...]] = set()
-        for thing in asked:
-            if isinstance(thing, (Table, Element)):
-                firewall.append(thing)
-            elif isinstance(thing, ForeignAccept):
-                from nsbridge.kernel import foreign
+        from nsbridge.kernel.finding import find
 
-                if foreign.present(thing, self.nft):
-                    found.add(thing.identity)
-            elif isinstance(thing, Netns):
-                if netns.ours(thing.path):
-                    found.add(thing.identity)
-            else:
-                inner.setdefault(thing.netns, []).append(thing)
-        for path, there in inner.items():
-            found |= {thing.identity for thing in self._find_there(path, there)}
-        if firewall:
-            found |= {thing.identity for thing in self.nft.find(tuple(firewall))}
-        return tuple([thing for thing in asked if thing.identity in found])
-
-    def _find_there(self, path: str, things: list[Thing]) -> list[Thing]:
-        if path == HOST:
-            return [thing for thing in things if _exists(self.route, thing)]
-        indexes: dict[tuple[str, ...], tuple[int, int]] = {}
-
-        def look() -> list[Thing]:
-            with NetlinkSocket(ROUTE) as sock:
-                for thing in things:
-                    if isinstance(thing, Link) and not thing.parent and (one := _link(sock, path, thing.name)):
-                        indexes[thing.identity] = (one.index, one.peer_index)
-                return [
-                    thing for thing in things if (not isinstance(thing, Link) or thing.parent) and _exists(sock, thing)
-                ]
-
-        try:
-            found = netns.inside(path, look)
-            from nsbridge.kernel.observe import nsid_of
-
-            nsid = nsid_of(self.route, path) if indexes else -1
-        except OSError as err:
-            if err.errno in (errno.ENOENT, errno.EINVAL, errno.ESRCH):
-                return []
-            raise KernelError(f"can't look into {path}: {err.strerror}", errno=err.errno or 0) from err
-        return found + [thing for thing in things if self._joined(nsid, *indexes.get(thing.identity, (0, 0)))]
-
-    def _joined(self, nsid: int, index: int, peer_index: int) -> bool:
-        """Tell whether that link of that namespace is the inner end of a pair whose outer end is ours.
-
-        Inside a namespace links bear no mark of ours, and the name may be somebody else's.
-        """
-        if nsid < 0 or not peer_index:
-            return False
-        try:
-            body = self.route.request(rtnetlink.get_link_at(peer_index))[0][1]
-        except Refused:
-            return False
-        outer = rtnetlink.decode_link(HOST, body)
-        return is_ours(outer.link.group) and (outer.peer_nsid, outer.peer_index) == (nsid, index)
+        return find(self, things)
 
     def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:
         """Read everything of ours on the host and everything in these namespaces (paths).
@@ -169,8 +108,9 @@ class LinuxKernel:
 
     def link_facts(self, name: str) -> LinkFacts | None:
         """Return kind, MTU, MAC and addresses of a link of the host, None without it."""
-        found = _link(self.route, HOST, name)
-        if found is None:
+        try:
+            found = rtnetlink.decode_link(HOST, self.route.request(rtnetlink.get_link(name))[0][1])
+        except Refused:
             return None
         names = {found.index: name}
         replies = self.route.dump(rtroute.get_addresses(found.index))
@@ -208,11 +148,30 @@ class LinuxKernel:
     def port_listener(self, proto: str, address: Any, port: int) -> bool:
         """Tell whether a process of the host holds that port, by trying to bind it. address: None for any."""
         texts = ["0.0.0.0", "::"] if address is None else [str(address)]
-        return any(_held(proto, text, port) for text in texts)
+        return any(sockets.held(proto, text, port) for text in texts)
+
+    def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
+        """Return the first port of a range that a process of the host holds, 0 without one."""
+        return sockets.busy_port(proto, address, first, last)
+
+    def supports(self, proto: str) -> bool:
+        """Tell whether this kernel has that transport protocol."""
+        return sockets.supports(proto)
+
+    def has_address(self, address: Any) -> bool:
+        """Tell whether an address is one of the host's own."""
+        return sockets.has_address(address)
+
+    def addresses_of(self, link: str) -> tuple[Address_, ...]:
+        """Return the addresses of a link of the host, without link-local ones."""
+        index = self.link_index(link)
+        replies = self.route.dump(rtroute.get_addresses(index)) if index else []
+        found = [rtroute.decode_address(HOST, body, {index: link}) for _, body in replies]
+        return tuple(one.address.ip for one in found if one is not None and not one.address.ip.is_link_local)
 
     def free_port(self, proto: str) -> int:
         """Return a port that nobody holds on any address now, as the kernel chooses them (ip_local_port_range)."""
-        kind, number = _SOCK_TYPES[proto]
+        kind, number = sockets.SOCK_TYPES[proto]
         sock = _socket.socket(_socket.AF_INET, kind, number)
         try:
             sock.bind(("0.0.0.0", 0))
@@ -247,47 +206,9 @@ class LinuxKernel:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
 
-
-def _link(sock: NetlinkSocket, path: str, name: str) -> FoundLink | None:
-    try:
-        return rtnetlink.decode_link(path, sock.request(rtnetlink.get_link(name))[0][1])
-    except Refused:
-        return None
-
-
-def _exists(sock: NetlinkSocket, thing: Thing) -> bool:
-    """Whether a link of ours, an address, a route or a setting is there, in the namespace of socket and thread."""
-    if isinstance(thing, Sysctl):
-        return sysctl.read(thing.key) == thing.value
-    if isinstance(thing, Link):
-        link = _link(sock, thing.netns, thing.name)
-        return link is not None and is_ours(link.link.group)
-    if not isinstance(thing, onlinks.KINDS):
-        return False
-    name = onlinks.link_of(thing)
-    link = _link(sock, thing.netns, name) if name else None
-    return (link is not None or not name) and onlinks.exists(sock, thing, link.index if link else 0)
-
-
-def _held(proto: str, address: str, port: int) -> bool:
-    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-    kind, number = _SOCK_TYPES[proto]
-    try:
-        sock = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, number)
-    except OSError:  # a kernel without that protocol has no listeners for it
-        return False
-    try:
-        if family == _socket.AF_INET6:
-            sock.setsockopt(41, 26, 1)  # IPPROTO_IPV6, IPV6_V6ONLY: an IPv4 listener is another question
-        if proto == "tcp":
-            # With it, connections in TIME_WAIT don't count, while a listener still does. UDP would share.
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        sock.bind((address, port))
-    except OSError as err:
-        return err.errno == errno.EADDRINUSE
-    finally:
-        sock.close()
-    return False
+    def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
+        """Return all elements of a set, none without it."""
+        return self.nft.elements(table, name)
 
 
 def host_facts(sock: NetlinkSocket) -> HostFacts:

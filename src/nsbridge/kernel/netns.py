@@ -21,7 +21,7 @@ from nsbridge.model.names import ALIAS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -82,6 +82,30 @@ def inside(path: str, function: Callable[[], T]) -> T:
         os.close(fd)
 
 
+def tour(visits: Sequence[tuple[str, Callable[[], T]]]) -> list[T | OSError]:
+    """Run each function inside its namespace (path), all in one thread that goes on from one to the next.
+
+    Where a namespace can't be entered its OSError stands instead of a result, and the function isn't run.
+    """
+
+    def go() -> list[T | OSError]:
+        results: list[T | OSError] = []
+        for path, function in visits:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    libc.setns(fd)
+                finally:
+                    os.close(fd)
+            except OSError as err:
+                results.append(err)
+            else:
+                results.append(function())
+        return results
+
+    return in_thread(go)
+
+
 def _share_directory() -> None:
     """Make /run/netns a shared mount of its own, as `ip netns add` does.
 
@@ -138,10 +162,15 @@ def ours(path: str) -> bool:
 
     def look() -> bool:
         with NetlinkSocket(ROUTE) as sock:
-            reply = sock.request(message(_RTM_GETLINK, 0, pack("=BBHiII", 0, 0, 0, _LOOPBACK, 0, 0)))
-        return as_text(attributes(reply[0][1], 16).get(_IFLA_IFALIAS, b"")) == _MARK
+            return marked(sock)
 
     return inside(path, look)
+
+
+def marked(sock: NetlinkSocket) -> bool:
+    """Tell whether the namespace of a socket bears our mark."""
+    reply = sock.request(message(_RTM_GETLINK, 0, pack("=BBHiII", 0, 0, 0, _LOOPBACK, 0, 0)))
+    return as_text(attributes(reply[0][1], 16).get(_IFLA_IFALIAS, b"")) == _MARK
 
 
 def remove(path: str) -> None:

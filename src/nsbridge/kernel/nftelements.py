@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import chain, repeat
 
 from nsbridge.errors import KernelError
-from nsbridge.firewall.ruleset import Element
+from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import as_be32, attr, attribute_list, attributes, be32, message, nested, text
 from nsbridge.kernel.nftencode import header
@@ -40,6 +40,7 @@ _FORMATS = {
     "inet_proto": "s3x",
     "inet_service": "H2x",
     "nf_proto": "s3x",
+    "turn": "4s",
 }
 
 _SHORT = Struct("=HH").pack
@@ -174,7 +175,9 @@ def probes(one: Set, element: Element) -> list[bytes]:
 
 
 def interval(kind: str, key: Any) -> tuple[bytes, bytes]:
-    """First and last value of a network, or twice the value itself."""
+    """First and last value of a network or span, or twice the value itself."""
+    if type(key) is Span:
+        return nf.pack_value(kind, key.first), nf.pack_value(kind, key.last)
     if hasattr(key, "prefixlen"):
         return nf.pack_value(kind, key.network_address), nf.pack_value(kind, key.broadcast_address)
     return (raw := nf.pack_value(kind, key)), raw
@@ -309,7 +312,7 @@ def probed(one: Set, element: Element, replies: Sequence[bytes | None]) -> Eleme
 
 
 def span(kind: str, first: bytes, last: bytes) -> Any:
-    """A range of addresses as a network, of anything else as its value; text for one that is neither."""
+    """A range of addresses as a network, of ports as a span, one value as itself; text for what is neither."""
     low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
     bits = 8 * nf.LENGTH[kind]
     if kind in ("ipv4_addr", "ipv6_addr"):
@@ -318,4 +321,6 @@ def span(kind: str, first: bytes, last: bytes) -> Any:
             return nf.network(kind, first, bits - width)
     elif low == high:
         return nf.unpack_value(kind, first)
+    elif kind == "inet_service":
+        return Span(low, high)
     return f"{nf.unpack_value(kind, first)}-{nf.unpack_value(kind, last)}"

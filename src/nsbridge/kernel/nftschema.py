@@ -11,6 +11,7 @@ import errno
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from nsbridge.errors import KernelError
+from nsbridge.firewall.ruleset import TURNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ CONTINUE, JUMP, GOTO, RETURN = -1, -3, -4, -5
 SET_ANONYMOUS, SET_CONSTANT, SET_INTERVAL, SET_MAP, SET_CONCAT = 1, 2, 4, 8, 0x80
 ELEMENT_END = 1
 
+SNAT, DNAT = 0, 1
+
 FIRST_REGISTER = 8
 """NFT_REG32_00; the registers of four bytes go on from here. 1 to 4 are older names for every fourth of them."""
 
@@ -49,6 +52,7 @@ TYPES = {
     "inet_proto": (12, 1),
     "inet_service": (13, 2),
     "ifname": (41, 16),
+    "turn": (4, 4),
 }
 """Type of a set's field: its number, by which nft(8) prints elements (src/datatype.c there), and its bytes."""
 
@@ -80,13 +84,29 @@ FIELDS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "ct state": ("ct", (0,), "ct_state"),
     "ct status": ("ct", (2,), "ct_status"),
     "fib daddr type": ("fib", (3, 2), "fib_addrtype"),
+    "turn": ("numgen", (TURNS, 0, 0), "turn"),
 }
 """Field of a rule: the expression that loads it, its arguments, its type.
 
 meta, ct: the key. payload: header and offset in bytes. fib: result (address type) and flags (destination).
+numgen: modulus, type (incremental) and offset.
 """
 
 FIELD_OF_LOAD = {(name, arguments): field for field, (name, arguments, _) in FIELDS.items()}
+
+
+TYPEOF = {
+    "inet_proto": (9, (16,)),
+    "inet_service": (7, (11, 2)),
+    "turn": (23, (0, TURNS, 0)),
+    "ipv4_addr": (7, (12, 12)),
+    "ipv6_addr": (7, (13, 9)),
+}
+"""How nft(8) notes which expression a set's field is compared with, where the type alone doesn't say ("integer").
+
+Its number of the expression (include/expression.h: meta, payload, numgen) and what the expression notes: a key; a
+header and its field (include/proto.h); type, modulus and offset.
+"""
 
 
 def words(kind: str) -> int:
@@ -134,6 +154,8 @@ def pack_value(kind: str, value: Any) -> bytes:
             return bytes((NFPROTOS[value],))
         if kind == "fib_addrtype":
             return native(FIB_TYPES[value])
+        if kind == "turn":
+            return native(int(value))
         return native(bits(kind, value) if kind != "mark" else value)
     except (ValueError, KeyError, AttributeError, OverflowError, TypeError) as err:
         raise KernelError(f"{value!r} can't be a value of type {kind}: {err}", errno=errno.EINVAL) from err

@@ -46,6 +46,8 @@ _VETH_INFO_PEER, _BRPORT_MODE, _BRPORT_ISOLATED, _ADDR_GEN_MODE = 1, 4, 33, 8
 _GEN_MODE_EUI64, _GEN_MODE_NONE = 0, 1
 _SKIP_STATS = 8
 
+_INET6_CONF = 2
+
 NO_IPV6 = frozenset((97,))
 """EAFNOSUPPORT: the answer to IPv6 settings of a link without IPv6 (MTU below 1280, or a kernel without it).
 Whoever sends the messages of this module counts it as success: there is nothing to set."""
@@ -72,11 +74,16 @@ _OPTION_OF = {number: (name, default) for name, (number, _, default) in BRIDGE_O
 _INT_ATTRIBUTE = {1: u8, 2: u16, 4: u32}
 
 
+INET6_SETTINGS = {"accept_ra": 3, "disable_ipv6": 26, "accept_dad": 27}
+"""Places of settings in IFLA_INET6_CONF (<linux/ipv6.h>, DEVCONF_*), by their names below net/ipv6/conf/LINK."""
+
+
 class FoundLink(Value):
     """A link as the kernel tells it: our value, and what a value can't say.
 
     index: its number. master_index: its bridge's, 0 without one. peer_index, peer_nsid: the other end of a
-    pair by index and by the id of its namespace as seen from here (-1 for the same namespace).
+    pair by index and by the id of its namespace as seen from here (-1 for the same namespace). inet6: its IPv6
+    settings by number (`INET6_SETTINGS`), empty without IPv6.
     """
 
     index: int
@@ -84,6 +91,7 @@ class FoundLink(Value):
     master_index: int = 0
     peer_index: int = 0
     peer_nsid: int = -1
+    inet6: tuple[int, ...] = ()
 
 
 # ------------------------------------------------------------------ links, encoded
@@ -292,6 +300,13 @@ def _autoconf(data: bytes) -> bool:
     return inet6 is not None and attributes(inet6).get(_ADDR_GEN_MODE, b"\0")[0] != _GEN_MODE_NONE
 
 
+def _inet6(data: bytes) -> tuple[int, ...]:
+    """The IPv6 settings of a link, each four bytes, by their numbers."""
+    conf = attributes(attributes(data).get(_INET6, b"")).get(_INET6_CONF, b"")
+    count = len(conf) // 4
+    return Struct(f"={count}i").unpack_from(conf) if count > max(INET6_SETTINGS.values()) else ()
+
+
 def decode_link(netns: str, body: bytes) -> FoundLink:
     """Read an RTM_NEWLINK body. Names of master and peer stay empty: they need other links (observe.py)."""
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
@@ -321,6 +336,7 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
         master_index=as_u32(found[IFLA_MASTER]) if IFLA_MASTER in found else 0,
         peer_index=as_u32(found[IFLA_LINK]) if kind == "veth" and IFLA_LINK in found else 0,
         peer_nsid=int.from_bytes(nsid, "little" if LITTLE else "big", signed=True) if nsid else -1,
+        inet6=_inet6(found.get(IFLA_AF_SPEC, b"")),
     )
 
 

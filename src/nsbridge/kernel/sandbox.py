@@ -61,21 +61,27 @@ def enter(argv: Sequence[str]) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "nsbridge.kernel.sandbox", "--", *argv])
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], *, user: bool = True) -> int:
     """Run a command in a sandbox of its own; return its exit status, 128+n for signal n.
 
-    Signals sent to the caller are passed on. For single-threaded processes, since it forks. Raises NoPermission when
-    the system forbids namespaces, KernelError.
+    user: False does without a user namespace, which root can; limits that only the machine's root may pass (the
+    socket buffers that iptables-restore wants for thousands of rules, say) are then no limits inside. Signals sent
+    to the caller are passed on. For single-threaded processes, since it forks. Raises NoPermission when the system
+    forbids namespaces, KernelError.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         refusals = []
-        for user, pid in _tries():
-            refusal, status = _try(argv, user, pid, before)
+        for space, pid in _tries():
+            if space and not user:
+                continue
+            refusal, status = _try(argv, space, pid, before)
             if not refusal:
                 return status
             refusals.append(refusal)
-        raise NoPermission(f"this system permits no throwaway host ({refusals[0]})", fix=_fix())
+        raise NoPermission(
+            f"this system permits no throwaway host ({refusals[0] if refusals else 'not root'})", fix=_fix()
+        )
     finally:
         while signal.sigtimedwait(WATCHED, 0) is not None:
             pass

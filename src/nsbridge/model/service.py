@@ -93,6 +93,12 @@ class Service(Value):
         owner = self.mode.removeprefix("service:") if self.mode.startswith("service:") else self.name
         return f"/run/netns/{owner}"
 
+    @property
+    def before(self) -> tuple[str, ...]:
+        """Names of the services that are started before it: those it waits for, and whose namespace it shares."""
+        shared = (self.mode.removeprefix("service:"),) if self.mode.startswith("service:") else ()
+        return (*self.after, *shared)
+
 
 class Topology(Value):
     """One topology file: a project's networks and services.
@@ -106,28 +112,30 @@ class Topology(Value):
     external: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def started_order(self) -> tuple[Service, ...]:
-        """Return the services, each after those it depends on; InvalidIntent names a cycle."""
-        by_name = {service.name: service for service in self.services}
+    def started_order(self, names: tuple[str, ...] = ()) -> tuple[Service, ...]:
+        """Return these services and all they depend on, each after those; every service for no names.
+
+        InvalidIntent names a cycle, or a name that no service has.
+        """
+        needed = self.needed(names)
+        by_name = {service.name: service for service in self.services if service.name in needed}
         done: dict[str, Service] = {}
-
-        def visit(name: str, trail: tuple[str, ...]) -> None:
-            if name in done:
-                return
-            if name in trail:
-                raise InvalidIntent(
-                    f"services depend on one another in a circle: {' -> '.join((*trail, name))}",
-                    fix="remove one of these depends_on",
-                )
-            service = by_name[name]
-            shared = (service.mode.removeprefix("service:"),) if service.mode.startswith("service:") else ()
-            for earlier in (*service.after, *shared):
-                if earlier in by_name:
-                    visit(earlier, (*trail, name))
-            done[name] = service
-
-        for name in by_name:
-            visit(name, ())
+        for first in by_name:
+            # The services on the way down to the one looked at, each with those it still waits for.
+            trail = {} if first in done else {first: iter(by_name[first].before)}
+            while trail:
+                name = next(reversed(trail))
+                earlier = next((one for one in trail[name] if one in by_name and one not in done), None)
+                if earlier is None:
+                    done[name] = by_name[name]
+                    del trail[name]
+                elif earlier in trail:
+                    raise InvalidIntent(
+                        f"services depend on one another in a circle: {' -> '.join((*trail, earlier))}",
+                        fix="remove one of these depends_on",
+                    )
+                else:
+                    trail[earlier] = iter(by_name[earlier].before)
         return tuple(done.values())
 
     def needed(self, names: tuple[str, ...]) -> frozenset[str]:
@@ -143,6 +151,5 @@ class Topology(Value):
             name = left.pop()
             if name not in found and name in by_name:
                 found.add(name)
-                left += by_name[name].after
-                left += [by_name[name].mode.removeprefix("service:")]
+                left += by_name[name].before
         return frozenset(found)

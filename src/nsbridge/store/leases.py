@@ -42,7 +42,7 @@ def claim(root: str, network: Network, address: Address_, name: str) -> None:
         have = " and ".join(str(one.network) for one in network.subnets) or "no subnet"
         raise InvalidIntent(f"address {address} is outside network {network.name!r} ({have})", fix="choose one inside")
     if not subnet.usable(address):
-        what = "its gateway" if address == subnet.gateway_interface.ip else "reserved"
+        what = "its gateway" if address == subnet.gateway_address else "reserved"
         raise InvalidIntent(f"address {address} of network {network.name!r} is {what}", fix="choose another address")
     if not files.create(path(root, network.name, address), name):
         held = owner(root, network.name, address)
@@ -138,17 +138,13 @@ def release(root: str, network: str, address: Address_, name: str) -> None:
         files.remove(path(root, network, address))
 
 
-def peek(root: str, network: Network, subnet: Subnet, count: int) -> list[Address_]:
-    """Return the addresses that the next `count` claims would get, without claiming them."""
+def free(root: str, network: Network, subnet: Subnet) -> Iterator[Address_]:
+    """Yield the addresses that the next claims would get, in their order, without claiming them."""
     kind = IPv4Address if subnet.network.version == 4 else IPv6Address
     first, last = subnet.pool()
     text = (files.read(f"{_folder(root, network.name)}/.next{subnet.network.version}") or "").strip()
     start = int(text) if text.isdigit() and first <= int(text) <= last else first
-    found: list[Address_] = []
     for number in _around(first, last, start):
-        if len(found) == count:
-            break
         address = kind(number)
         if subnet.usable(address) and not os.path.exists(path(root, network.name, address)):
-            found.append(address)
-    return found
+            yield address

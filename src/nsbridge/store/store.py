@@ -2,6 +2,8 @@
 
     boot                       the boot they belong to
     lock                       shared by attach and detach, exclusive for what changes networks
+    ports.lock                 one byte of it for each port: serialises who publishes that one (portlock.py)
+    shared/PROTO-PORT.json     who answers on a port that several endpoints share
     names.lock                 one byte of it for each name: serialises what is done to one endpoint
     projects.lock              likewise for what is done to one project
     host.json                  what all networks share: the settings we raised and what they were
@@ -29,10 +31,12 @@ from nsbridge.model.network import Network
 from nsbridge.model.service import Service
 from nsbridge.state.things import Sysctl
 from nsbridge.store import files
+from nsbridge.store.portlock import PortLock
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from nsbridge.state.things import Thing
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """Names this boot; changes with every start of the kernel. random(4)."""
 
-GONE_AT_BOOT = ("journal", "endpoints", "services", "hosts", "runs")
+GONE_AT_BOOT = ("journal", "endpoints", "services", "hosts", "runs", "shared")
 """Folders whose contents describe processes and kernel things, which a reboot has taken away."""
 
 
@@ -69,11 +73,20 @@ class HostRecord(Value):
         return tuple(thing for thing in self.things if isinstance(thing, Sysctl))
 
 
+def _value(text: str) -> Any:
+    """Read a record, None when it is empty or torn."""
+    try:
+        return codec.loads(text) if text else None
+    except ValueError:
+        return None
+
+
 class Store:
     """The files under one root. Reading a record that is torn or isn't there gives None."""
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._networks: dict[str, tuple[str, Network]] = {}
 
     def open(self) -> None:
         """Make the root, and forget what a reboot has taken away; networks stay, to be built again when needed."""
@@ -100,6 +113,7 @@ class Store:
         for folder in GONE_AT_BOOT:
             files.remove_tree(f"{self.root}/{folder}")
         files.remove(f"{self.root}/host.json")
+        files.remove(f"{self.root}/ports.lock")
 
     def lock(self, *, shared: bool = False, wait: bool = True) -> files.Lock:
         """The one lock of the store, bare; the engine takes it through `Host.lock`."""
@@ -109,18 +123,16 @@ class Store:
         """Serialises what is done to one project."""
         return files.NameLock(f"{self.root}/projects.lock", name)
 
+    def port_lock(self, spans: Iterable[tuple[str, int, int]]) -> PortLock:
+        """Serialises who publishes the same host ports. spans: (protocol, first, last)."""
+        return PortLock(f"{self.root}/ports.lock", spans)
+
     def name_lock(self, name: str) -> files.NameLock:
         """Serialises what is done to one endpoint or service."""
         return files.NameLock(f"{self.root}/names.lock", name)
 
     def _read(self, path: str) -> Any:
-        text = files.read(f"{self.root}/{path}")
-        if not text:
-            return None
-        try:
-            return codec.loads(text)
-        except ValueError:
-            return None
+        return _value(files.read(f"{self.root}/{path}") or "")
 
     # networks
 
@@ -131,8 +143,16 @@ class Store:
 
     def network_or_none(self, name: str) -> Network | None:
         """Return the network of that name, None without one."""
-        found: Network | None = self._read(f"networks/{name}.json")
-        return found
+        # Every operation on an endpoint reads its network twice. The file is always read, so it may change under us,
+        # but parsed again only when its text is another: values are frozen, so the last one can be given out again.
+        text = files.read(f"{self.root}/networks/{name}.json") or ""
+        known = self._networks.get(name)
+        if known is None or known[0] != text:
+            found = _value(text)
+            if found is None:
+                return None
+            known = self._networks[name] = text, found
+        return known[1]
 
     def network(self, name: str) -> Network:
         """Return the network of that name; NotFound says which there are."""

@@ -13,6 +13,7 @@ from nsbridge.model.network import Network, Subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from nsbridge.engine.host import Host
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 _BRIDGE = "com.docker.network.bridge."
 
-OPTIONS = {
+
+def _binding(text: str) -> Address_ | None:
+    """An address of the host; everywhere is no binding."""
+    found = parts.address4(text)
+    return None if found.is_unspecified else found
+
+
+OPTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     f"{_BRIDGE}name": ("bridge", parts.text),
     f"{_BRIDGE}enable_icc": ("icc", parts.flag),
     f"{_BRIDGE}enable_ip_masquerade": ("masquerade", parts.flag),
@@ -29,6 +37,9 @@ OPTIONS = {
     "macvlan_mode": ("mode", parts.text),
     "ipvlan_mode": ("mode", parts.text),
     "mode": ("unmanaged", lambda text: parts.only("managed", "unmanaged")(text) == "unmanaged"),
+    f"{_BRIDGE}host_binding_ipv4": ("host_binding", _binding),
+    "com.docker.network.host_ipv4": ("sources", parts.address4),
+    "com.docker.network.host_ipv6": ("sources", parts.address6),
 }
 """What -o may set, as (field of `Network`, parser). An MTU has the range of a port."""
 
@@ -48,6 +59,8 @@ def create(host: Host, args: Any) -> None:
         labels=parse.pairs("--label", args.label),
         routes=tuple([parse.taken("--route", parts.static_route, text) for text in args.route]),
     )
+    given = tuple(one for one in (parse.address("--source", text) for text in args.source) if one is not None)
+    network = network.replace(sources=given, host_binding=parse.address("--host-binding", args.host_binding))
     options = _options(args.opt)
     if args.driver != "bridge":
         options |= {"driver": args.driver, "unmanaged": bool(options.get("bridge"))}
@@ -62,7 +75,8 @@ def _options(texts: list[str]) -> dict[str, Any]:
             known = ", ".join(OPTIONS)
             raise InvalidIntent(f"-o has an option {name!r} that isn't supported", fix=f"use one of {known}")
         field, parser = OPTIONS[name]
-        found[field] = parse.taken(f"-o {name}", parser, value)
+        parsed = parse.taken(f"-o {name}", parser, value)
+        found[field] = (*found.get(field, ()), parsed) if field == "sources" else parsed
     return found
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from nsbridge.errors import InvalidIntent
-from nsbridge.files import parts
-from nsbridge.files.faults import Wrong
+from nsbridge.model.endpoint import PROTOS, PublishedPort
 from nsbridge.model.limits import Limits
 from nsbridge.model.service import Attachment
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
-    from nsbridge.model.endpoint import Proto, PublishedPort
+    from nsbridge.model.endpoint import Proto
     from nsbridge.state.things import Address_, Network_
 
     T = TypeVar("T")
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 def taken(option: str, parser: Callable[[Any], T], text: str, hint: str = "") -> T:
     """Parse the text of an option. InvalidIntent says which option it was. hint: if the parser has none."""
+    from nsbridge.files.faults import Wrong
+
     try:
         return parser(text)
     except Wrong as err:
@@ -31,11 +32,38 @@ def taken(option: str, parser: Callable[[Any], T], text: str, hint: str = "") ->
 
 def ports(option: str, texts: Iterable[str]) -> tuple[PublishedPort, ...]:
     """``[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]``, ranges expanded."""
-    return tuple(port for text in texts for port in taken(option, parts.short_ports, text))
+    found: list[PublishedPort] = []
+    for text in texts:
+        plain = _plain_port(text)
+        if plain is None:
+            from nsbridge.files import parts
+
+            found += taken(option, parts.short_ports, text)
+        else:
+            found.append(plain)
+    return tuple(found)
+
+
+def _plain_port(text: str) -> PublishedPort | None:
+    """Read ``8088:80`` and ``53:53/udp``; None for whatever else it is.
+
+    That is how nearly all ports are written, and importing the parsers of files costs as much as attaching does.
+    """
+    numbers, slash, proto = text.partition("/")
+    host, _, target = numbers.partition(":")
+    if any(
+        len(one) > 5 or not one.isascii() or not one.isdigit() or not 0 < int(one) < 65536 for one in (host, target)
+    ):
+        return None
+    if slash and proto not in PROTOS:
+        return None
+    return PublishedPort(int(target), int(host), proto or "tcp")  # type: ignore[arg-type]
 
 
 def inner_port(text: str) -> tuple[int, Proto]:
     """``PORT[/PROTOCOL]`` inside an endpoint, as `nsbridge port` takes it."""
+    from nsbridge.files import parts
+
     number, slash, proto = text.partition("/")
     return taken("PORT", parts.port, number), taken("PORT", parts.protocol, proto) if slash else "tcp"
 
@@ -44,23 +72,31 @@ def address(option: str, text: str, version: int = 0) -> Address_ | None:
     """An IP address of that version if not 0; None for no text."""
     if not text:
         return None
+    from nsbridge.files import parts
+
     example = "fd00:9::7" if version == 6 else "10.9.0.7"
     return taken(option, lambda given: parts.address(given, version), text, f"write it like {example}")
 
 
 def subnet(option: str, text: str) -> Network_:
     """A subnet in CIDR notation."""
+    from nsbridge.files import parts
+
     return taken(option, parts.network, text)
 
 
 def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """``NAME=VALUE``; a name alone has an empty value."""
+    from nsbridge.files import parts
+
     found = (taken(option, parts.pair, text) for text in texts)
     return tuple((name, value or "") for name, value in found)
 
 
 def environment(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """``NAME=VALUE``; a name alone passes on the caller's variable, and nothing when there is none."""
+    from nsbridge.files import parts
+
     found: list[tuple[str, str]] = []
     for text in texts:
         name, value = taken("-e", parts.pair, text)
@@ -72,7 +108,11 @@ def environment(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 def attachment(network: str, args: Any) -> Attachment:
     """The wish that --ip, --ip6, --mac-address, --alias and the options of the link express."""
     given = [address("--ip", text, 4) for text in args.ip], [address("--ip6", text, 6) for text in args.ip6]
-    local = [taken("--link-local-ip", parts.link_local, text) for text in args.link_local_ip]
+    local: list[Address_] = []
+    if args.link_local_ip:
+        from nsbridge.files import parts
+
+        local = [taken("--link-local-ip", parts.link_local, text) for text in args.link_local_ip]
     return Attachment(
         network,
         given[0][0] if given[0] else None,
@@ -81,13 +121,17 @@ def attachment(network: str, args: Any) -> Attachment:
         host_ifname=args.host_ifname,
         limits=limits(args.limit),
         check_address=args.check_address,
-        mac=taken("--mac-address", parts.mac, args.mac_address) if args.mac_address else "",
+        mac=_mac(args.mac_address),
         aliases=tuple(args.alias),
     )
 
 
-def limits(texts: Iterable[str]) -> Limits:
+def limits(texts: list[str]) -> Limits:
     """Bounds of a link: ``ingress=10Mbit``, or by their names in files: ``limits.ingress=10Mbit``."""
+    if not texts:
+        return Limits()
+    from nsbridge.files import parts
+
     found = {}
     for name, value in pairs("--limit", texts):
         long = name if name in parts.LIMITS else f"limits.{name}"
@@ -97,6 +141,14 @@ def limits(texts: Iterable[str]) -> Limits:
         field, parser = parts.LIMITS[long]
         found[field] = taken(f"--limit {name}", parser, value)
     return Limits(**found)
+
+
+def _mac(text: str) -> str:
+    if not text:
+        return ""
+    from nsbridge.files import parts
+
+    return taken("--mac-address", parts.mac, text)
 
 
 def command(words: list[str]) -> tuple[str, ...]:

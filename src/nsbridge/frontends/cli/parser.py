@@ -76,17 +76,11 @@ def _fill(parser: argparse.ArgumentParser, verb: Verb, completes: dict[str, Any]
         action = (
             parser.add_argument(name, **options)
             if one.positional
-            else parser.add_argument(*one.flags, dest=_dest(one), **options)
+            else parser.add_argument(*one.flags, dest=one.dest, **options)
         )
         if completes and (what := completes.get(options.get("metavar", ""))):
             action.complete = what  # type: ignore[attr-defined]
     parser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
-
-
-def _dest(one: Argument) -> str:
-    """Return the attribute: the first long flag, ``--aux-address`` as aux_address."""
-    long = next(flag for flag in one.flags if flag.startswith("--"))
-    return long[2:].replace("-", "_")
 
 
 def parser_for(verb: Verb) -> Parser:

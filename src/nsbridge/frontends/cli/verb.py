@@ -29,6 +29,13 @@ class Argument(Value):
         """Tell whether it is known by its place."""
         return not self.flags[0].startswith("-")
 
+    @property
+    def dest(self) -> str:
+        """The attribute it becomes: its name, or the first long flag, ``--aux-address`` as aux_address."""
+        if self.positional:
+            return self.flags[0]
+        return next(flag for flag in self.flags if flag.startswith("--"))[2:].replace("-", "_")
+
 
 class Verb(Value):
     """One verb.

@@ -1,0 +1,125 @@
+"""Whole projects: `up` and `down` of many services, and looking at a thousand endpoints."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import peers
+from bench.row import Row, Table, alternate, ms, timed
+from nsbridge import files, wiring
+from nsbridge.engine import topology
+
+if TYPE_CHECKING:
+    from bench.row import Options
+
+
+def _file(count: int) -> str:
+    os.makedirs(peers.STATE, exist_ok=True)
+    where = f"{peers.STATE}/bench.yaml"
+    rows = ["name: bench", "networks:", "  bench:", "    ipam: {config: [{subnet: 172.29.0.0/16}]}", "services:"]
+    rows += [f"  s{n}: {{networks: [bench], ports: ['{20000 + n}:80']}}" for n in range(count)]
+    Path(where).write_text("\n".join(rows) + "\n")
+    return where
+
+
+def project(options: Options) -> Row:
+    """`up` and `down` of services without commands, by the engine and as whole commands."""
+    count = options.pick(200, 40)
+    row = Row("project", f"up and down of {count} services without commands")
+    host = wiring.open_host()
+    where, argv = _file(count), peers.command()
+    made = files.read(where)
+    ups, downs = [], []
+    for _ in range(options.pick(5, 2)):
+        ups.append(timed(lambda: topology.up(host, made)))
+        downs.append(timed(lambda: topology.down(host, "bench")))
+    table = Table(["what", "s", "worst"])
+    table.note = f"Medians of {len(ups)}."
+    table.add("up, engine", statistics.median(ups), max(ups))
+    table.add("down, engine", statistics.median(downs), max(downs))
+    if argv:
+        up = [timed(lambda: peers.run(*argv, "up", "-d", "-f", where))]
+        down = [timed(lambda: peers.run(*argv, "down", "-f", where))]
+        table.add("up, the whole command", up[0], up[0])
+        table.add("down, the whole command", down[0], down[0])
+    row.tables.append(table)
+    share = count / 200
+    row.target("up of 200 services", statistics.median(ups) / share, "<=", 2, "s")
+    row.target("down of them", statistics.median(downs) / share, "<=", 1, "s")
+    return row
+
+
+def looking(options: Options) -> Row:
+    """`plan`, `diff` and `ps` while a thousand endpoints are there."""
+    count = options.pick(1000, 100)
+    row = Row("looking", f"plan, diff and ps with {count:,} endpoints")
+    host = wiring.open_host()
+    where, argv = _file(count), peers.command()
+    made = files.read(where)
+    took = timed(lambda: topology.up(host, made))
+    ways = {"plan, engine": lambda: timed(lambda: topology.decide(host, made))}
+    if argv:
+        for verb in (("plan", "-f", where), ("diff", "-f", where), ("ps",)):
+            ways[f"{verb[0]}, the whole command"] = lambda verb=verb: timed(lambda: peers.run(*argv, *verb))  # type: ignore[misc]
+    found = alternate(ways, options.pick(5, 2), warm=1)
+    table = Table(["what", "ms"])
+    table.note = f"Medians of {options.pick(5, 2)}. `up` of these took {took:.1f} s."
+    for name, values in found.items():
+        table.add(name, ms(values))
+        row.target(f"{name}, {count:,} endpoints", ms(values), "<=", 1000, "ms")
+    row.tables.append(table)
+    return row
+
+
+def start(options: Options) -> Row:
+    """What a one-shot command costs before it does anything, and how much memory it takes."""
+    row = Row("start", "Start of one-shot commands")
+    peers.run("ip", "netns", "add", "n1")
+    launcher = peers.launcher() if peers.command() else ()
+    bare = (sys.executable, "-IS", "-c", "pass")
+    ways = {"python -IS -c pass": bare, "python -c pass": (sys.executable, "-c", "pass")}
+    if launcher:
+        peers.run(*launcher, "network", "create", "bench")
+        peers.run(*launcher, "connect", "bench", "n1", "-p", "8080:80")
+        for words in ("--version", "port n1", "publish n1 8080:80", "ps", "network ls", "inspect n1"):
+            ways[f"nsbridge {words}"] = (*launcher, *words.split())
+    else:
+        row.missing.append("start of commands: the command line")
+    found = alternate({name: lambda argv=argv: _quiet(argv) for name, argv in ways.items()}, options.pick(25, 5))  # type: ignore[misc]
+    floor = statistics.median(found["python -IS -c pass"])
+    table = Table(["command", "ms", "over python -IS", "resident MiB"])
+    table.note = (
+        f"Medians of {options.pick(25, 5)} alternated. `nsbridge` here is started as `python -IS`, the way its"
+        " launcher does it. `publish` is refused, since the port is published: all but the kernel's work is in it."
+    )
+    for name, values in found.items():
+        table.add(name, ms(values), ms(values) - floor * 1e3, _resident(ways[name]))
+        if name.startswith("nsbridge publish"):
+            row.target("a hot verb over bare python -IS", ms(values) - floor * 1e3, "<=", 8, "ms")
+    row.tables.append(table)
+    return row
+
+
+def _quiet(argv: tuple[str, ...]) -> float:
+    quiet = subprocess.DEVNULL
+    begin = time.perf_counter()
+    subprocess.run(argv, stdout=quiet, stderr=quiet, stdin=quiet, check=False)
+    return time.perf_counter() - begin
+
+
+def _resident(argv: tuple[str, ...]) -> float:
+    """MiB that a command took at most."""
+    # By way of a small process: what a child shows as its most begins with what its parent had.
+    body = (
+        "import posix, sys; fd = posix.open('/dev/null', 2)\n"
+        "actions = [(posix.POSIX_SPAWN_DUP2, fd, each) for each in (0, 1, 2)]\n"
+        "pid = posix.posix_spawn(sys.argv[1], sys.argv[1:], posix.environ, file_actions=actions)\n"
+        "print(posix.wait4(pid, 0)[2].ru_maxrss)"
+    )
+    return int(peers.run(sys.executable, "-IS", "-c", body, *argv)) / 1024
