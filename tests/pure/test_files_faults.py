@@ -94,15 +94,15 @@ services:
         REJECTS,
     ),
     (
-        "gw_priority",
+        "priority",
         """\
 services:
   a:
-    networks: {default: {gw_priority: 1}}
+    networks: {default: {priority: 1}}
 """,
         [
-            "3:26: services.a.networks.default.gw_priority: is not supported by nsbridge"
-            " (list first the network that shall hold the default route and the published ports)",
+            "3:26: services.a.networks.default.priority: is not supported by nsbridge"
+            " (list first the network that shall come first; gw_priority chooses the default route)",
         ],
         REJECTS,
     ),
@@ -1132,7 +1132,7 @@ networks:
     driver: overlay
 """,
         [
-            "3:13: networks.n.driver: is 'overlay' (only bridge or default is supported)",
+            "3:13: networks.n.driver: is 'overlay' (only bridge or default or macvlan or ipvlan is supported)",
         ],
         REJECTS,
     ),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nsbridge.errors import InvalidIntent
 from nsbridge.model.endpoint import PublishedPort
+from nsbridge.model.limits import Limits
 from nsbridge.model.names import netns_path
 from nsbridge.model.network import Subnet
 from nsbridge.model.service import Attachment
@@ -61,10 +62,15 @@ def address(value: IPAddress | None, version: int) -> Address_ | None:
 
 
 def attachment(
-    network: str, ip: IPAddress | None, ip6: IPAddress | None, mac: str = "", aliases: Iterable[str] = ()
+    network: str,
+    ip: IPAddress | None,
+    ip6: IPAddress | None,
+    mac: str = "",
+    aliases: Iterable[str] = (),
+    limits: Limits = Limits(),  # noqa: B008 (a frozen value)
 ) -> Attachment:
     """A wish for a network."""
-    return Attachment(network, address(ip, 4), address(ip6, 6), mac, _texts("aliases", aliases))
+    return Attachment(network, address(ip, 4), address(ip6, 6), mac, _texts("aliases", aliases), limits=limits)
 
 
 def subnets(wanted: Any, gateways: Any, ranges: Any, reserved: Mapping[str, IPAddress]) -> tuple[Subnet, ...]:

@@ -109,7 +109,12 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
 
 
 def network_things(network: Network, mtu: int) -> tuple[Thing, ...]:
-    """Return everything of one network on its own: no other network, no endpoint. mtu: bytes."""
+    """Return everything of one network on its own: no other network, no endpoint. mtu: bytes.
+
+    Nothing for a bridge of somebody else's: a rule of ours would meet his ports, too.
+    """
+    if network.unmanaged:
+        return ()
     return (*network_elements(network), *bridge_things(network, network.mtu or mtu))
 
 
@@ -159,7 +164,7 @@ def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Itera
     """
     from nsbridge.desired.ruleset import skeleton  # not needed by what touches one endpoint
 
-    networks = tuple(networks)
+    networks = tuple(network for network in networks if not network.unmanaged)
     if not networks:
         return ()
     found: list[Thing] = [skeleton()]

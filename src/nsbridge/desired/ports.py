@@ -52,6 +52,12 @@ def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tu
             f"port {port.target} of {endpoint.name!r} can't be published: network {network.name!r} is internal",
             fix="publish it on a network that isn't, or make this one not internal",
         )
+    if network.unmanaged:
+        raise InvalidIntent(
+            f"port {port.target} of {endpoint.name!r} can't be published: the link of network {network.name!r} is "
+            "somebody else's, and so is what passes it",
+            fix="reach the endpoint by its address, or publish on a network of ours",
+        )
     found: list[Element] = []
     reachable = False
     for version in (4, 6):

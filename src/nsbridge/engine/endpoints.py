@@ -7,18 +7,17 @@ from errno import EEXIST, ENODEV, ENOENT
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.ports import bound_by_default, ports_things
-from nsbridge.engine import names, networks, policies
+from nsbridge.engine import addresses, names, networks, policies
 from nsbridge.engine.entries import Began, Hidden, Leased, Put, Turned
 from nsbridge.engine.ports import check_possible, publish_things
-from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
+from nsbridge.errors import InUse, KernelError, NotFound, Taken
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
-from nsbridge.model.network import interface
 from nsbridge.model.service import Attachment
 from nsbridge.plan.diff import adding, removing
 from nsbridge.state.things import Link, Route
-from nsbridge.store import hosts, leases
+from nsbridge.store import hosts
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.journal import Operation
     from nsbridge.model.endpoint import PublishedPort
     from nsbridge.model.network import Network
-    from nsbridge.state.things import Address_, Interface_, Thing
+    from nsbridge.state.things import Thing
 
 LAST_IFNAME = 9
 """Without a name asked for, eth0 to eth9 are tried in turn."""
@@ -57,29 +56,6 @@ class Wish(Value):
 
 def _record(endpoint: Endpoint) -> str:
     return codec.dumps(endpoint) + "\n"
-
-
-def _lease(host: Host, op: Operation, network: Network, wish: Wish) -> tuple[Interface_, ...]:
-    """Claim an address of every subnet: the one asked for, or the next free one."""
-    asked: dict[int, Address_ | None] = {4: wish.to.ipv4, 6: wish.to.ipv6}
-    for version, address in asked.items():
-        if address is not None and network.subnet(version) is None:
-            raise InvalidIntent(
-                f"address {address} is outside network {network.name!r}, which has no IPv{version} subnet",
-                fix="give the network one, or leave the address out",
-            )
-    found = []
-    for subnet in network.subnets:
-        address = asked[subnet.network.version]
-        if address is None:
-            address = leases.claim_next(
-                host.store.root, network, subnet, wish.name, lambda each: op.leasing(network.name, each, wish.name)
-            )
-        else:
-            op.leasing(network.name, address, wish.name)
-            leases.claim(host.store.root, network, address, wish.name)
-        found.append(interface(address, subnet.network.prefixlen))
-    return tuple(found)
 
 
 def _netns_id(host: Host, path: str) -> int:
@@ -112,30 +88,38 @@ def _named(wish: Wish, network: Network, ifname: str) -> Endpoint:
         hostname=wish.hostname,
         service=wish.service,
         project=wish.project,
+        host_name=wish.to.host_ifname,
+        limits=wish.to.limits,
     )
 
 
 def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wish: Wish) -> Endpoint:
     """Make the pair and configure the namespace; where a name or route was left to us, give way to what is there."""
+    if wish.to.host_ifname and host.kernel.link_index(wish.to.host_ifname):
+        raise Taken(
+            f"there is an interface {wish.to.host_ifname!r} on this host already", fix="choose another --host-ifname"
+        )
     index = host.kernel.link_index(network.ifname)
     number = 0
     while True:
-        if not wish.ifname:
+        if not (wish.ifname or wish.to.ifname):
             endpoint = endpoint.replace(ifname=f"eth{number}")
         things = endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
+        done: list[Thing] = []
         try:
             for step in adding(things):
                 op.step(step)
+                done += step.things
         except KernelError as err:
             if err.errno != EEXIST:
                 raise
-            if isinstance(err.thing, Link) and not wish.ifname and number < LAST_IFNAME:
+            if isinstance(err.thing, Link) and not (wish.ifname or wish.to.ifname) and number < LAST_IFNAME:
                 number += 1
             elif isinstance(err.thing, Route) and wish.gateway is None and endpoint.gateway:
                 endpoint = endpoint.replace(gateway=False)
             else:
                 raise
-            for back in removing(host.kernel.find(things)):
+            for back in removing(host.kernel.find((*done, *err.done))):
                 host.kernel.do(back)
         else:
             return endpoint
@@ -145,12 +129,13 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
     inode = _netns_id(host, wish.netns)
     _check_name_free(host, network, wish.name)
-    endpoint = _named(wish, network, wish.ifname or "eth0").replace(netns_id=inode)
+    endpoint = _named(wish, network, wish.ifname or wish.to.ifname or "eth0").replace(netns_id=inode)
     if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
         _check_name_free(host, network, wish.name)
-    addresses = _lease(host, op, network, wish)
-    first = str(addresses[0].ip) if addresses else ""
-    endpoint = endpoint.replace(addresses=addresses, mac=wish.to.mac or mac_for(network.name, wish.name, first))
+    endpoint = endpoint.replace(addresses=addresses.lease(host, op, network, wish.to, wish.name))
+    if wish.to.check_address:
+        addresses.check_unused(host, network, endpoint.addresses)
+    endpoint = endpoint.replace(mac=wish.to.mac or mac_for(network.name, wish.name, addresses.first_address(endpoint)))
     policies.admit(host, op, endpoint, _record(endpoint))
     endpoint = _link_up(host, op, network, endpoint, wish)
     if wish.ports:
@@ -159,6 +144,7 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
         op.replace(host.store.endpoint_path(network.name, wish.name), _record(endpoint))
         op.show(network.name, hosts.line(endpoint))
     host.kernel.await_link(endpoint.host_ifname)  # last: by now it is nearly always ready
+    addresses.announce(host, network, endpoint)
     return endpoint
 
 
@@ -184,6 +170,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
     """
     name, to = wish.name, wish.to.network
     _netns_id(host, wish.netns)  # before a network is made for nothing
+    addresses.check_features(host, (wish.to.limits,))
     check_possible(host, wish.ports)
     with networks.Use(host, (to,)):
         for last in (False, True):
@@ -210,6 +197,8 @@ def detach_entries(host: Host, endpoint: Endpoint) -> tuple[tuple[Thing, ...], l
     entries.append(Hidden(network.name, hosts.line(endpoint)))
     entries += left_turns(endpoint, endpoint.ports)
     entries += [Leased(network.name, address.ip, endpoint.name) for address in endpoint.addresses]
+    if addresses.has_own_mac(endpoint):
+        entries += [Put(addresses.told_apart(network.name, one.ip), endpoint.mac) for one in endpoint.addresses]
     return networks.things_of(host, network, endpoint), entries
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.ports import ports_things
+from nsbridge.engine import services
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
 from nsbridge.model.network import interface
@@ -28,8 +29,9 @@ class Promised:
         self._given: set[Address_] = set()
         self._free: dict[tuple[str, int], Iterator[Address_]] = {}
 
-    def take(self, network: Network, subnet: Subnet, asked: Address_ | None) -> Address_:
+    def take(self, network: Network, subnet: Subnet, asked: Address_ | None, name: str) -> Address_:
         """Promise the address that is asked for, or the next free one; the subnet's own when it is full."""
+        asked = asked or leases.hinted(self._root, network, subnet, name)
         key = network.name, subnet.network.version
         if asked is None and key not in self._free:
             self._free[key] = leases.free(self._root, network, subnet)
@@ -42,6 +44,7 @@ class Promised:
 def foreseen(host: Host, service: Service, known: dict[str, Network], promised: Promised) -> tuple[Thing, ...]:
     """Return what a service that doesn't exist yet will hold, with the addresses it would get now."""
     found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
+    inside = services.ifnames(service)
     for place, attachment in enumerate(service.attachments):
         network = known.get(attachment.network)
         if network is None:
@@ -49,18 +52,20 @@ def foreseen(host: Host, service: Service, known: dict[str, Network], promised: 
         asked = {4: attachment.ipv4, 6: attachment.ipv6}
         addresses = []
         for subnet in network.subnets:
-            address = promised.take(network, subnet, asked[subnet.network.version])
+            address = promised.take(network, subnet, asked[subnet.network.version], service.name)
             addresses.append(interface(address, subnet.network.prefixlen))
         first = str(addresses[0].ip) if addresses else ""
         endpoint = Endpoint(
             network.name,
             service.name,
             service.netns,
-            ifname=f"eth{place}",
+            ifname=inside[place],
             addresses=tuple(addresses),
             mac=attachment.mac or mac_for(network.name, service.name, first),
-            ports=service.ports if place == 0 else (),
-            gateway=place == 0,
+            ports=service.ports if place == service.main else (),
+            gateway=place == service.main,
+            host_name=attachment.host_ifname,
+            limits=attachment.limits,
         )
         index = host.kernel.link_index(network.ifname)
         found += endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)

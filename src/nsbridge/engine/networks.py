@@ -13,7 +13,7 @@ from nsbridge.engine.entries import Began, Dropped, Idle, Put
 from nsbridge.errors import InUse, InvalidIntent, NotFound, Taken, Unsupported
 from nsbridge.firewall.ruleset import Table
 from nsbridge.model.names import ADMIN, DEFAULT_NETWORK
-from nsbridge.model.network import Network
+from nsbridge.model.network import Network, Subnet
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import Sysctl
@@ -40,24 +40,57 @@ def network_path(name: str) -> str:
 
 def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
     """Return the network with subnets and MTU chosen; Taken or Exhausted name what is in the way."""
+    if network.unmanaged:
+        return _on_their_bridge(host, network)
     ours = {one.ifname: one.name for one in host.store.networks()}
     taken: list[tuple[Network_, str]] = []
     for one in host.store.networks():
         taken += [(subnet.network, f"that of network {one.name!r}") for subnet in one.subnets]
     taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in ours]
-    complete = with_subnets(network, taken, seed=host.kernel.host_id())
+    complete = with_subnets(network, taken, seed=host.store.seed())
     if network.watched and not facts.bridge_calls:
         raise Unsupported(
             f"network {network.name!r} can't have a policy: br_netfilter isn't loaded",
             fix="`modprobe br_netfilter`, then `sysctl -w net.bridge.bridge-nf-call-iptables=0` and -ip6tables=0, "
             "so that other bridges stay as they are",
         )
-    return complete.replace(mtu=network.mtu or facts.mtu, guarded=facts.bridge_filter)
+    return complete.replace(mtu=network.mtu or facts.mtu, guarded=facts.bridge_filter and not network.unmanaged)
+
+
+def _on_their_bridge(host: Host, network: Network) -> Network:
+    """Return the network with what the bridge of somebody else's says: MTU, gateways, and subnets if none are named."""
+    found = host.kernel.link_facts(network.bridge)
+    if network.driver != "bridge":
+        host.kernel.require(network.driver)
+    if found is None or (found.kind != "bridge" and network.driver == "bridge"):
+        what = "no interface" if found is None else f"a {found.kind or 'device'} and no bridge"
+        raise NotFound(
+            f"network {network.name!r} is to use {network.bridge!r}, but there is {what} of that name",
+            fix="see `ip link`, or let nsbridge make a bridge: leave mode=unmanaged out",
+        )
+    theirs = [one for one in found.addresses if not one.is_link_local]
+    subnets = network.subnets
+    if not subnets:
+        first = {one.version: Subnet(one.network, gateway=one.ip) for one in reversed(theirs)}
+        subnets = tuple(first[version] for version in sorted(first))
+    elif theirs:
+        at = {subnet: next((x.ip for x in theirs if x.ip in subnet.network), None) for subnet in subnets}
+        subnets = tuple(one if one.gateway else one.replace(gateway=at[one]) for one in subnets)
+    if not subnets or not all(one.gateway or network.internal for one in subnets):
+        raise InvalidIntent(
+            f"bridge {network.bridge!r} has no address that could be the gateway of network {network.name!r}",
+            fix="name --subnet and --gateway",
+        )
+    return network.replace(subnets=subnets, mtu=network.mtu or found.mtu)
 
 
 def filled(wanted: Network, have: Network) -> Network:
     """Return `wanted` with what it left open as it was chosen for `have`."""
     subnets = list(wanted.subnets)
+    if wanted.unmanaged and have.unmanaged:  # what was left open was read from the bridge
+        gateways = {subnet.network: subnet.gateway for subnet in have.subnets}
+        subnets = [one if one.gateway else one.replace(gateway=gateways.get(one.network)) for one in subnets]
+        return wanted.replace(subnets=tuple(subnets) or have.subnets, mtu=wanted.mtu or have.mtu)
     for subnet in have.subnets:
         version = subnet.network.version
         asked_otherwise = version == 4 and wanted.subnets and not wanted.subnet(4) and not wanted.ipv6
@@ -103,10 +136,10 @@ def tell_raised(host: Host, steps: tuple[Step, ...]) -> None:
 
 
 def _build(host: Host, op: Operation, network: Network, facts: HostFacts) -> None:
-    if host.kernel.link_index(network.ifname):
+    if not network.unmanaged and host.kernel.link_index(network.ifname):
         raise Taken(
             f"there is an interface {network.ifname!r} on this host already, so network {network.name!r} can't make it",
-            fix="choose another bridge name, or see `nsbridge gc` if it is a leftover of ours",
+            fix="choose another bridge name, use it as it is with mode=unmanaged, or see `nsbridge gc`",
         )
     flushed = settle(host, op, (*host.store.networks(), network), facts)
     if flushed:

@@ -6,7 +6,7 @@ import os
 import time
 
 from nsbridge import codec
-from nsbridge.engine import endpoints, names, networks, ports
+from nsbridge.engine import addresses, endpoints, names, networks, ports
 from nsbridge.engine.endpoints import Wish
 from nsbridge.engine.entries import Began, Held, Put, Started
 from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
@@ -93,18 +93,26 @@ def _claim(host: Host, op: Operation, service: Service) -> None:
             op.step(step)
 
 
+def ifnames(service: Service) -> list[str]:
+    """Name the service's interfaces: as asked for, the others eth0, eth1, … in their order."""
+    asked = {attachment.ifname for attachment in service.attachments}
+    free = (name for name in map("eth{}".format, range(len(service.attachments) + len(asked))) if name not in asked)
+    return [attachment.ifname or next(free) for attachment in service.attachments]
+
+
 def attach_all(host: Host, op: Operation, service: Service) -> tuple[Endpoint, ...]:
-    """Make the service's endpoints; the first holds the default route and the ports."""
+    """Make the service's endpoints; the main one holds the default route and the ports."""
     found = []
+    names_inside = ifnames(service)
     for place, attachment in enumerate(service.attachments):
         network = host.store.network(attachment.network)
         wish = Wish(
             service.name,
             service.netns,
             attachment,
-            ifname=f"eth{place}",
-            ports=service.ports if place == 0 else (),
-            gateway=place == 0,
+            ifname=names_inside[place],
+            ports=service.ports if place == service.main else (),
+            gateway=place == service.main,
             owned=True,
             hostname=service.hostname,
             service=service.name,
@@ -171,6 +179,7 @@ def launch(host: Host, op: Operation, service: Service) -> Running:
 
 def start(host: Host, service: Service) -> Status:
     """Make a service and start its command in the background; all of it, or nothing."""
+    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
     ports.check_possible(host, service.ports)
     used = _networks(service)
     with networks.Use(host, used):
@@ -220,6 +229,7 @@ def run(host: Host, service: Service) -> int:
     """
     from nsbridge.kernel.foreground import run_foreground
 
+    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
     name, used = service.name, _networks(service)
     ports.check_possible(host, service.ports)
     with networks.Use(host, used), host.operation(f"run {name}", "on") as held:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks, policies, ports, services
+from nsbridge.engine import addresses, endpoints, networks, policies, ports, services
 from nsbridge.engine.entries import Began, Started
 from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
@@ -131,7 +131,7 @@ def _service_change(
     if steps:
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
     if service.attachments:
-        endpoint = host.store.endpoint(service.attachments[0].network, service.name)
+        endpoint = host.store.endpoint(service.attachments[service.main].network, service.name)
         missing, extra = _differing(host, service, endpoint)
         if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
@@ -176,8 +176,8 @@ def decide(
     only: these services and what they depend on, all when empty.
     """
     chosen = topology.started_order(only)
-    for name in topology.external:
-        host.store.network(name)
+    addresses.check_features(host, [place.limits for service in chosen for place in service.attachments])
+    external = {name: host.store.network(name) for name in topology.external}
     changes: list[Change] = []
     remarks = list(topology.warnings)
     shared = networks.shared_steps(host, host.store.networks(), host.kernel.facts())[1]
@@ -192,7 +192,7 @@ def decide(
         network.name: host.store.network_or_none(network.name) or networks.chosen(host, network, host.kernel.facts())
         for network in topology.networks
     }
-    known |= {name: host.store.network(name) for name in topology.external}
+    known |= external
     promised, looked = Promised(host), _Looked(host, chosen)
     for service in chosen:
         change = _service_change(host, service, known, redone, promised, looked)
@@ -303,7 +303,7 @@ def _do_service(host: Host, change: Change, service: Service) -> None:
 def _do_ports(host: Host, service: Service) -> None:
     if not service.attachments:
         return
-    network = service.attachments[0].network
+    network = service.attachments[service.main].network
     endpoint = host.store.endpoint(network, service.name)
     missing, extra = _differing(host, service, endpoint)
     if extra:

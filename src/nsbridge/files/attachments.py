@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsbridge.errors import InvalidIntent
+from nsbridge.files import parts
 from nsbridge.files.faults import Path, Report
 from nsbridge.files.networks import Known, intent_fault
 from nsbridge.files.screen import did_you_mean
-from nsbridge.files.shape import AttachmentShape, PortShape, ServiceShape
+from nsbridge.files.shape import AttachmentShape, PlaceOptionsShape, PortShape, ServiceShape
 from nsbridge.model.endpoint import PublishedPort
+from nsbridge.model.limits import Limits
 from nsbridge.model.names import check_name
 from nsbridge.model.service import Attachment
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from nsbridge.model.network import Subnet
     from nsbridge.state.things import Address_
 
@@ -93,8 +97,31 @@ def attachments(
             where = (*here, "mac_address") if wish.mac_address else (*path, "mac_address")
             claims.address(where, real, "MAC address", mac, key)
         aliases = _aliases(here, key, shape, wish, report)
-        found.append(Attachment(real, wish.ipv4_address, wish.ipv6_address, mac, aliases))
+        place = Attachment(real, wish.ipv4_address, wish.ipv6_address, mac, aliases, priority=wish.gw_priority or 0)
+        found.append(_with_options(here, place, wish, report))
     return tuple(found)
+
+
+def _with_options(path: Path, place: Attachment, wish: AttachmentShape, report: Report) -> Attachment:
+    """Return the place with what its driver_opts, names and further addresses ask for, one at a time."""
+    options = wish.driver_opts or PlaceOptionsShape.model_validate({})
+    limits = Limits()
+    wanted = {field: value for field, _ in parts.LIMITS.values() if (value := getattr(options, field)) is not None}
+    try:
+        limits = Limits(**wanted)
+    except InvalidIntent as error:
+        intent_fault(report, (*path, "driver_opts"), error)
+    pieces: list[tuple[Path, dict[str, Any]]] = [
+        (("interface_name",), {"ifname": wish.interface_name or ""}),
+        (("driver_opts", "host_interface_name"), {"host_ifname": options.host_interface_name or ""}),
+        (("link_local_ips",), {"also": tuple(wish.link_local_ips or ())}),
+    ]
+    for where, change in pieces:
+        try:
+            place = place.replace(**change)
+        except InvalidIntent as error:
+            intent_fault(report, (*path, *where), error)
+    return place.replace(limits=limits, check_address=bool(options.check_address))
 
 
 def _aliases(path: Path, key: str, shape: ServiceShape, wish: AttachmentShape, report: Report) -> tuple[str, ...]:

@@ -98,11 +98,7 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
         "volumes_from": _HOST_FILES,
     },
     "network of a service": {
-        "driver_opts": "use the network's own driver_opts",
-        "gw_priority": "list first the network that shall hold the default route and the published ports",
-        "interface_name": "interfaces are eth0, eth1, … in the order of the networks",
-        "link_local_ips": "the kernel chooses link-local addresses",
-        "priority": "list first the network that shall hold the default route and the published ports",
+        "priority": "list first the network that shall come first; gw_priority chooses the default route",
     },
     "network": {"attachable": "every network takes other namespaces: nsbridge connect"},
     "ipam": {"options": _ENGINE},

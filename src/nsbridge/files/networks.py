@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from nsbridge.errors import InvalidIntent
 from nsbridge.files.faults import Path, Report
-from nsbridge.files.shape import DriverOptionsShape, ExternalShape, NetworkShape, SubnetShape, TopologyShape
+from nsbridge.files.netshape import DriverOptionsShape, ExternalShape, NetworkShape, SubnetShape
+from nsbridge.files.shape import TopologyShape
 from nsbridge.model.names import DEFAULT_NETWORK, check_name
-from nsbridge.model.network import Network, Subnet
+from nsbridge.model.network import Network, StaticRoute, Subnet
 from nsbridge.values import Value
 
 if TYPE_CHECKING:
@@ -109,15 +110,31 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
             project=project,
             labels=pairs(shape.labels),
             ipv6=bool(shape.enable_ipv6) and all(one.network.version == 4 for one in subnets),
+            policed=policed,
+            routes=_routes(path, shape, report),
         )
     except InvalidIntent as error:
         intent_fault(report, (*path, "name") if shape.name else path, error, key=not shape.name)
         return None
     # One field at a time, so that a complaint stands at the field it is about.
-    parts: list[tuple[Path, dict[str, Any]]] = [
+    for where, change in _pieces(shape, options, subnets):
+        try:
+            network = network.replace(**change)
+        except InvalidIntent as error:
+            intent_fault(report, (*path, *where), error)
+    return network
+
+
+def _pieces(
+    shape: NetworkShape, options: DriverOptionsShape, subnets: tuple[Subnet, ...]
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Return what a network's options say, each with its place in the file."""
+    return [
         (("ipam", "config"), {"subnets": subnets}),
         (("driver_opts", "com.docker.network.bridge.name"), {"bridge": options.bridge or ""}),
         (("driver_opts", "com.docker.network.driver.mtu"), {"mtu": options.mtu or 0}),
+        (("driver_opts", "mode"), {"unmanaged": options.mode == "unmanaged"}),
+        *_on_a_wire(shape.driver or "", options),
         (
             ("driver_opts", "com.docker.network.bridge.host_binding_ipv4"),
             {"host_binding": _binding(options.host_binding)},
@@ -127,14 +144,8 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
             {"sources": tuple(one for one in (options.source4, options.source6) if one is not None)},
         ),
         *_filtering(options),
-        (("policy",), {"policy": shape.policy or "allow", "policed": policed}),
+        (("policy",), {"policy": shape.policy or "allow"}),
     ]
-    for where, change in parts:
-        try:
-            network = network.replace(**change)
-        except InvalidIntent as error:
-            intent_fault(report, (*path, *where), error)
-    return network
 
 
 def _binding(address: IPv4Address | None) -> IPv4Address | None:
@@ -152,6 +163,25 @@ def _subnets(path: Path, shape: NetworkShape, report: Report) -> tuple[Subnet, .
         if subnet.network.version == 6 and shape.enable_ipv6 is False:
             hint = "remove one of the two"
             report.fault((*here, "subnet"), "is an IPv6 subnet, and enable_ipv6 is false", hint)
+    return tuple(found)
+
+
+def _on_a_wire(driver: str, options: DriverOptionsShape) -> list[tuple[Path, dict[str, Any]]]:
+    """What a macvlan or ipvlan network says of the link it stands on."""
+    if driver not in ("macvlan", "ipvlan"):
+        return []
+    mode = (options.macvlan_mode if driver == "macvlan" else options.ipvlan_mode) or ""
+    place: dict[str, Any] = {"bridge": options.parent or "", "unmanaged": bool(options.parent), "driver": driver}
+    return [(("driver",), place), (("driver_opts", f"{driver}_mode"), {"mode": mode})]
+
+
+def _routes(path: Path, shape: NetworkShape, report: Report) -> tuple[StaticRoute, ...]:
+    found: list[StaticRoute] = []
+    for index, one in enumerate((shape.ipam and shape.ipam.routes) or ()):
+        try:
+            found.append(StaticRoute(one.dst, one.gw, one.metric or 0, one.type or "unicast"))
+        except InvalidIntent as error:
+            intent_fault(report, (*path, "ipam", "routes", index), error)
     return tuple(found)
 
 

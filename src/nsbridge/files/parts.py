@@ -12,6 +12,7 @@ from nsbridge.errors import InvalidIntent
 from nsbridge.files.faults import Wrong
 from nsbridge.model.endpoint import PROTOS, PublishedPort
 from nsbridge.model.names import check_ifname
+from nsbridge.model.network import ROUTE_KINDS, StaticRoute
 
 if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Network_
@@ -147,6 +148,70 @@ def one_of(*allowed: str) -> Callable[[Any], str]:
         return written
 
     return parse
+
+
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(bit|kbit|mbit|gbit|tbit)(?:/s|ps)?")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s)")
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+_SCALES = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12, "us": 1, "ms": 1000, "s": 10**6}
+
+
+def rate(value: Any) -> int:
+    """Bits per second, as ``100Mbit``."""
+    if found := _RATE.fullmatch(text(value).lower()):
+        return round(float(found[1]) * _SCALES[found[2]])
+    raise Wrong(f"is no rate: {shown(value)}", "write it like 10Mbit or 500kbit")
+
+
+def duration(value: Any) -> int:
+    """Microseconds, as ``20ms``."""
+    if found := _DURATION.fullmatch(text(value).lower()):
+        return round(float(found[1]) * _SCALES[found[2]])
+    raise Wrong(f"is no time: {shown(value)}", "write it like 20ms or 1.5s")
+
+
+def share(value: Any) -> int:
+    """Millionths, as ``0.5%``."""
+    if found := _SHARE.fullmatch(text(value)):
+        return round(float(found[1]) * 10_000)
+    raise Wrong(f"is no percentage: {shown(value)}", "write it like 0.5%")
+
+
+def whole(value: Any) -> int:
+    """A whole number, negative ones too."""
+    try:
+        return int(text(value))
+    except ValueError:
+        raise Wrong(f"is no whole number: {shown(value)}") from None
+
+
+def link_local(value: Any) -> Address_:
+    """An address that is good on one link alone."""
+    found = address(value)
+    if not found.is_link_local:
+        raise Wrong(f"is no link-local address: {found}", "take one of 169.254.0.0/16 or fe80::/10")
+    return found
+
+
+LIMITS = {
+    "limits.ingress": ("ingress", rate),
+    "limits.egress": ("egress", rate),
+    "delay": ("delay", duration),
+    "jitter": ("jitter", duration),
+    "loss": ("loss", share),
+}
+"""Bounds of an endpoint's link by their names in files, as (field of `Limits`, parser)."""
+
+
+def static_route(value: Any) -> StaticRoute:
+    """``CIDR[,GATEWAY|blackhole|unreachable|prohibit[,METRIC]]``, as podman network create --route takes it."""
+    first, *rest = (part.strip() for part in text(value).split(","))
+    where, kind = rest[0] if rest else "", "unicast"
+    if where in ROUTE_KINDS:
+        where, kind = "", where
+    if len(rest) > 2:
+        raise Wrong(f"has too many parts: {shown(value)}", "write CIDR,GATEWAY,METRIC")
+    return StaticRoute(network(first), address(where) if where else None, whole(rest[1]) if rest[1:] else 0, kind)
 
 
 def only(*allowed: str, hint: str = "") -> Callable[[Any], str]:

@@ -11,9 +11,10 @@ import sys
 from typing import Any
 
 from nsbridge.files.fields import IGNORED, UNSUPPORTED
-from nsbridge.files.shape import Shape, json_schema, shapes
+from nsbridge.files.netshape import Shape
+from nsbridge.files.shape import json_schema, shapes
 
-_MARKED = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- table: ([a-z' ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def _cell(text: str) -> str:

@@ -7,208 +7,51 @@ in `parts` take; what fields mean together is checked later, on the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag
 
-from nsbridge.files import parts
-from nsbridge.files.faults import Wrong
 from nsbridge.files.fields import IGNORED
-from nsbridge.model.network import GATEWAY_MODES, POLICIES
+from nsbridge.files.netshape import (
+    DriverOptionsShape,
+    ExternalShape,
+    IpamShape,
+    NetworkShape,
+    RouteShape,
+    Shape,
+    SubnetShape,
+)
+from nsbridge.files.scalars import (
+    LIST,
+    MAP,
+    SHORT,
+    Address,
+    Address4,
+    Address6,
+    Condition,
+    Duration,
+    Flag,
+    HostPort,
+    Interface,
+    Line,
+    LinkLocal,
+    Mac,
+    NeverRestart,
+    Pairs,
+    Port,
+    PortMode,
+    Proto,
+    Rate,
+    Share,
+    ShortPorts,
+    User,
+    Whole,
+    Words,
+    form,
+    port_form,
+)
 
-WRONG = "nsbridge"
-"""Type of the errors that our own parsers raise inside pydantic."""
-
-MAP, LIST, SHORT = "<map>", "<list>", "<short>"
-"""Tags of the two forms; pydantic puts them into an error's location, and no key looks like them."""
-
-
-def _parsed(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Turn Wrong into pydantic's kind of error, so that it collects them."""
-
-    def checked(value: Any) -> Any:
-        try:
-            return parse(value)
-        except Wrong as wrong:
-            raise PydanticCustomError(WRONG, "{message}", {"message": wrong.message, "hint": wrong.hint}) from None
-
-    return checked
-
-
-def _form(value: Any) -> str | None:
-    return MAP if isinstance(value, dict) else LIST if isinstance(value, list) else None
-
-
-def _port_form(value: Any) -> str:
-    return MAP if isinstance(value, dict) else SHORT
-
-
-_SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean"]}
-_NUMBER: dict[str, Any] = {"type": ["string", "integer"]}
-
-Text = Annotated[str, BeforeValidator(_parsed(parts.text)), WithJsonSchema(_SCALAR)]
-Line = Annotated[str, BeforeValidator(_parsed(parts.text)), WithJsonSchema({"type": "string"})]
-Flag = Annotated[bool, BeforeValidator(_parsed(parts.flag)), WithJsonSchema({"type": ["boolean", "string"]})]
-User = Annotated[str, BeforeValidator(_parsed(parts.user)), WithJsonSchema(_NUMBER)]
-Mac = Annotated[str, BeforeValidator(_parsed(parts.mac)), WithJsonSchema({"type": "string"})]
-Port = Annotated[int, PlainValidator(_parsed(parts.port)), WithJsonSchema(_NUMBER)]
-Interface = Annotated[str, PlainValidator(_parsed(parts.ifname)), WithJsonSchema({"type": "string"})]
-Mtu = Annotated[int, PlainValidator(_parsed(parts.mtu)), WithJsonSchema(_NUMBER)]
-HostPort = Annotated[int, PlainValidator(_parsed(parts.host_port)), WithJsonSchema(_NUMBER)]
-Proto = Annotated[
-    Literal["tcp", "udp", "sctp"], PlainValidator(_parsed(parts.protocol)), WithJsonSchema({"type": "string"})
-]
-Address = Annotated[Any, PlainValidator(_parsed(parts.address)), WithJsonSchema({"type": "string"})]
-Address4 = Annotated[IPv4Address, PlainValidator(_parsed(parts.address4)), WithJsonSchema({"type": "string"})]
-Address6 = Annotated[IPv6Address, PlainValidator(_parsed(parts.address6)), WithJsonSchema({"type": "string"})]
-Cidr = Annotated[Any, PlainValidator(_parsed(parts.network)), WithJsonSchema({"type": "string"})]
-Pair = Annotated[tuple[str, str | None], PlainValidator(_parsed(parts.pair)), WithJsonSchema({"type": "string"})]
-ShortPorts = Annotated[Any, PlainValidator(_parsed(parts.short_ports)), WithJsonSchema(_NUMBER)]
-Driver = Annotated[
-    str, BeforeValidator(_parsed(parts.only("bridge", "default"))), WithJsonSchema({"enum": ["bridge", "default"]})
-]
-IpamDriver = Annotated[str, BeforeValidator(_parsed(parts.only("default"))), WithJsonSchema({"enum": ["default"]})]
-PortMode = Annotated[
-    str, BeforeValidator(_parsed(parts.only("host", "ingress"))), WithJsonSchema({"enum": ["host", "ingress"]})
-]
-Verdict = Annotated[str, BeforeValidator(_parsed(parts.one_of(*POLICIES))), WithJsonSchema({"enum": list(POLICIES)})]
-GatewayMode = Annotated[
-    str, BeforeValidator(_parsed(parts.one_of(*GATEWAY_MODES))), WithJsonSchema({"enum": list(GATEWAY_MODES)})
-]
-Condition = Annotated[
-    str,
-    BeforeValidator(
-        _parsed(parts.only("service_started", hint="only service_started is supported: wait for more in the command"))
-    ),
-    WithJsonSchema({"enum": ["service_started"]}),
-]
-NeverRestart = Annotated[
-    bool,
-    BeforeValidator(_parsed(parts.only_flag(False, "services are not restarted with others: remove it"))),
-    WithJsonSchema({"enum": [False, "false"]}),
-]
-AlwaysIPv4 = Annotated[
-    bool,
-    BeforeValidator(_parsed(parts.only_flag(True, "networks without IPv4 are not supported: remove it"))),
-    WithJsonSchema({"enum": [True, "true"]}),
-]
-Words = Annotated[
-    tuple[str, ...],
-    PlainValidator(_parsed(parts.words)),
-    WithJsonSchema({"oneOf": [{"type": "string"}, {"type": "array", "items": _SCALAR}]}),
-]
-Pairs = Annotated[
-    Annotated[dict[str, Text | None], Tag(MAP)] | Annotated[list[Pair], Tag(LIST)],
-    Discriminator(_form),
-]
 _NAMES: dict[str, Any] = {"propertyNames": {"pattern": "^[a-zA-Z0-9][a-zA-Z0-9._-]*$"}}
-
-
-class Shape(BaseModel):
-    """Base: no unknown fields (`x-…` aside), frozen; a field that is empty counts as absent.
-
-    kind: what messages and the tables in `fields` call it. children: fields that hold other shapes, one by one
-    in a map or list, or directly.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-    kind: ClassVar[str]
-    children: ClassVar[dict[str, tuple[Literal["each", "one"], type[Shape]]]] = {}
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Return the fields as a file writes them."""
-        return tuple(field.alias or name for name, field in cls.model_fields.items())
-
-
-class SubnetShape(Shape):
-    """One subnet of a network."""
-
-    kind: ClassVar[str] = "subnet"
-    subnet: Cidr = Field(description="The subnet in CIDR notation.", examples=["172.30.0.0/24", "fd00:30::/64"])
-    gateway: Address | None = Field(None, description="The bridge's own address; the first of the subnet if not given.")
-    ip_range: Cidr | None = Field(
-        None, description="Automatic addresses come from here; all of the subnet if not given."
-    )
-    aux_addresses: dict[str, Address] | None = Field(
-        None, description="Addresses that are never given out, each with a name to remember why."
-    )
-
-
-class IpamShape(Shape):
-    """How a network's addresses are chosen."""
-
-    kind: ClassVar[str] = "ipam"
-    children: ClassVar = {"config": ("each", SubnetShape)}
-    driver: IpamDriver | None = Field(None, description="Only `default`: nsbridge gives addresses out itself.")
-    config: list[SubnetShape] | None = Field(
-        None, description="At most one IPv4 and one IPv6 subnet; without, a free IPv4 subnet is chosen."
-    )
-
-
-class DriverOptionsShape(Shape):
-    """Options of the bridge, by Docker's names."""
-
-    kind: ClassVar[str] = "driver option"
-    bridge: Line | None = Field(
-        None, alias="com.docker.network.bridge.name", description="Name of the bridge's interface, at most 15 bytes."
-    )
-    mtu: Mtu | None = Field(
-        None, alias="com.docker.network.driver.mtu", description="MTU in bytes; the uplink's if not given."
-    )
-    icc: Flag | None = Field(
-        None,
-        alias="com.docker.network.bridge.enable_icc",
-        description="Whether endpoints of the network may talk to one another; true if not given.",
-    )
-    masquerade: Flag | None = Field(
-        None,
-        alias="com.docker.network.bridge.enable_ip_masquerade",
-        description="Whether packets leave with the host's address; true if not given.",
-    )
-    source4: Address4 | None = Field(
-        None,
-        alias="com.docker.network.host_ipv4",
-        description="The IPv4 address of the host with which packets leave; the route's if not given.",
-    )
-    source6: Address6 | None = Field(None, alias="com.docker.network.host_ipv6", description="The same for IPv6.")
-    host_binding: Address4 | None = Field(
-        None,
-        alias="com.docker.network.bridge.host_binding_ipv4",
-        description="The host's address on which ports are published that name none.",
-    )
-    gateway_mode4: GatewayMode | None = Field(
-        None,
-        alias="com.docker.network.bridge.gateway_mode_ipv4",
-        description="`nat` (if not given), `nat-unprotected`, `routed` or `isolated`; see below.",
-    )
-    gateway_mode6: GatewayMode | None = Field(
-        None, alias="com.docker.network.bridge.gateway_mode_ipv6", description="The same for IPv6."
-    )
-    trusted: Line | None = Field(
-        None,
-        alias="com.docker.network.bridge.trusted_host_interfaces",
-        description="Interfaces of the host, joined by colons, from which endpoints may be reached directly.",
-    )
-    mac_filtering: Flag | None = Field(
-        None,
-        alias="security.mac_filtering",
-        description="Whether an endpoint may send only from its own MAC; true if not given.",
-    )
-    ipv4_filtering: Flag | None = Field(
-        None,
-        alias="security.ipv4_filtering",
-        description="Whether it may send only from its own IPv4 address, in ARP too; true if not given.",
-    )
-    ipv6_filtering: Flag | None = Field(
-        None,
-        alias="security.ipv6_filtering",
-        description="Whether it may send only from its own IPv6 addresses, advertise only these, and no routes; true "
-        "if not given.",
-    )
 
 
 class PolicyShape(Shape):
@@ -219,42 +62,6 @@ class PolicyShape(Shape):
     deny: Line | None = Field(None, description="Drops it without a word.")
     reject: Line | None = Field(None, description="Drops it and tells the sender.")
     log: Flag | None = Field(None, description="Whether the kernel's log gets a line for each; false if not given.")
-
-
-class ExternalShape(Shape):
-    """The older way to name an external network."""
-
-    kind: ClassVar[str] = "external"
-    name: Line = Field(description="The network's real name.")
-
-
-class NetworkShape(Shape):
-    """One network."""
-
-    kind: ClassVar[str] = "network"
-    children: ClassVar = {
-        "ipam": ("one", IpamShape),
-        "external": ("one", ExternalShape),
-        "driver_opts": ("one", DriverOptionsShape),
-    }
-    name: Line | None = Field(None, description="Its real name; `PROJECT_KEY` if not given.")
-    driver: Driver | None = Field(None, description="Only `bridge` (or `default`).")
-    driver_opts: DriverOptionsShape | None = Field(None, description="Options of the bridge, by Docker's names.")
-    internal: Flag | None = Field(None, description="No way in or out, and no published ports.")
-    enable_ipv4: AlwaysIPv4 | None = Field(None, description="Only true.")
-    enable_ipv6: Flag | None = Field(
-        None, description="Choose an IPv6 subnet (a ULA) if `ipam` gives none. An IPv6 subnet turns it on by itself."
-    )
-    ipam: IpamShape | None = Field(None, description="Its subnets.")
-    external: (
-        Annotated[Annotated[Flag, Tag(SHORT)] | Annotated[ExternalShape, Tag(MAP)], Discriminator(_port_form)] | None
-    ) = Field(None, description="It must exist already and outlives `down`; only `name` may stand beside it.")
-    labels: Pairs | None = Field(None, description="Names and values for your own use; a map, or a list of NAME=VALUE.")
-    policy: Verdict | None = Field(
-        None,
-        description="What becomes of connections that its services begin and no rule is about: `allow` (if not given), "
-        "`deny` or `reject`.",
-    )
 
 
 class PortShape(Shape):
@@ -278,10 +85,36 @@ class PortShape(Shape):
     app_protocol: Line | None = Field(None, description="For people; nothing is done with it.")
 
 
+class PlaceOptionsShape(Shape):
+    """Options of a service's interface on one network."""
+
+    kind: ClassVar[str] = "option of a service's network"
+    host_interface_name: Line | None = Field(
+        None, description="Name of the interface's other end, on the host; made from the names if not given."
+    )
+    check_address: Flag | None = Field(
+        None, description="Ask the neighbours before the addresses are taken (RFC 5227); takes 0.3 s."
+    )
+    ingress: Rate | None = Field(None, alias="limits.ingress", description="Bits per second it receives: `10Mbit`.")
+    egress: Rate | None = Field(None, alias="limits.egress", description="Bits per second it sends: `500kbit`.")
+    delay: Duration | None = Field(None, description="How long what it sends waits: `20ms`. Needs netem in the kernel.")
+    jitter: Duration | None = Field(None, description="Give or take so much: `5ms`. Needs netem in the kernel.")
+    loss: Share | None = Field(None, description="How much of what it sends is lost: `0.5%`. Needs netem.")
+
+
 class AttachmentShape(Shape):
     """A service's place on one network."""
 
     kind: ClassVar[str] = "network of a service"
+    children: ClassVar = {"driver_opts": ("one", PlaceOptionsShape)}
+    interface_name: Line | None = Field(None, description="Name of the interface inside; eth0, eth1, … if not given.")
+    link_local_ips: list[LinkLocal] | None = Field(None, description="More addresses, good on this network alone.")
+    gw_priority: Whole | None = Field(
+        None,
+        description="The network with the highest holds the default route and the published ports; 0 if not given, and "
+        "the first in the file of equals.",
+    )
+    driver_opts: PlaceOptionsShape | None = Field(None, description="Options of the interface.")
     ipv4_address: Address4 | None = Field(None, description="Its IPv4 address; a free one is chosen if not given.")
     ipv6_address: Address6 | None = Field(None, description="Its IPv6 address; a free one is chosen if not given.")
     mac_address: Mac | None = Field(None, description="Its MAC address; made from its IP address if not given.")
@@ -328,7 +161,7 @@ class ServiceShape(Shape):
     networks: (
         Annotated[
             Annotated[dict[str, AttachmentShape | None], Tag(MAP)] | Annotated[list[Line], Tag(LIST)],
-            Discriminator(_form),
+            Discriminator(form),
         ]
         | None
     ) = Field(
@@ -346,7 +179,7 @@ class ServiceShape(Shape):
         list[
             Annotated[
                 Annotated[ShortPorts, Tag(SHORT)] | Annotated[PortShape, Tag(MAP)],
-                Discriminator(_port_form),
+                Discriminator(port_form),
             ]
         ]
         | None
@@ -359,7 +192,7 @@ class ServiceShape(Shape):
     depends_on: (
         Annotated[
             Annotated[dict[str, DependencyShape], Tag(MAP)] | Annotated[list[Line], Tag(LIST)],
-            Discriminator(_form),
+            Discriminator(form),
         ]
         | None
     ) = Field(None, description="Services that are started before it: a list, or a map with conditions.")
@@ -396,11 +229,13 @@ def shapes() -> tuple[type[Shape], ...]:
         PolicyShape,
         ServiceShape,
         AttachmentShape,
+        PlaceOptionsShape,
         PortShape,
         DependencyShape,
         NetworkShape,
         DriverOptionsShape,
         IpamShape,
+        RouteShape,
         SubnetShape,
         ExternalShape,
     )

@@ -14,10 +14,11 @@ import os
 
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
-from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl
+from nsbridge.kernel import netns, onlinks, rtnetlink, sysctl
+from nsbridge.kernel.complaints import fix_for, told
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import PORT_GROUP, is_ours
-from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+from nsbridge.state.things import HOST, ForeignAccept, Link, Netns, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.kernel.linux import LinuxKernel
+    from nsbridge.kernel.onlinks import OnLink
     from nsbridge.plan.step import Step, Verb
     from nsbridge.state.things import Thing
 
@@ -35,7 +37,7 @@ _SIOCGIFINDEX = 0x8933
 DOOMED = PORT_GROUP + 0x6FFFFF
 """IFLA_GROUP of links about to be deleted together; still ours, should we die in between."""
 
-GONE = frozenset((errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO, *rtnetlink.NO_IPV6))
+GONE = frozenset((errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO, *rtnetlink.NO_IPV6))
 """What the kernel says of a link, route or address that isn't there."""
 
 
@@ -51,37 +53,6 @@ def find_index(sock: NetlinkSocket, name: str) -> int:
         return index_of(sock, name)
     except OSError:
         return 0
-
-
-def told(thing: Thing) -> str:
-    """Name a thing in an error: ``link 'eth0' in /run/netns/ns1``."""
-    if isinstance(thing, Link):
-        text = f"link {thing.name!r}"
-    elif isinstance(thing, Address):
-        text = f"address {thing.address} of link {thing.link!r}"
-    elif isinstance(thing, Route):
-        text = f"route to {thing.dst}" + (f" via {thing.via}" if thing.via else f" by link {thing.link!r}")
-    elif isinstance(thing, Sysctl):
-        text = f"setting {thing.key} = {thing.value}"
-    elif isinstance(thing, Netns):
-        return f"namespace {thing.path}"
-    else:
-        return " ".join(filter(None, thing.identity))
-    return text + (f" in {thing.netns}" if thing.netns else "")
-
-
-def _fix(thing: Thing, code: int) -> str:
-    if code in (errno.EPERM, errno.EACCES):
-        return "run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN in this namespace"
-    if code == errno.EROFS:
-        return "make /proc/sys writable here, or change the setting by hand"
-    if code == errno.EEXIST:
-        return f"choose another {'address' if isinstance(thing, Address) else 'name'}, or remove what is there"
-    if code == errno.ENOENT:
-        return "the namespace is gone: start its process again and connect it anew"
-    if code == errno.ENODEV:
-        return "a link it needs is gone: run `nsbridge up` or `nsbridge gc` to put things right"
-    return ""
 
 
 def _unique(things: Iterable[Thing]) -> tuple[Thing, ...]:
@@ -106,7 +77,7 @@ class Work:
     def _error(self, thing: Thing, code: int, said: str) -> KernelError:
         what = {"add": "make", "remove": "remove", "change": "change"}[self._step.verb]
         text = f"the kernel won't {what} {told(thing)}: {said or os.strerror(code)}"
-        return KernelError(text, errno=code, thing=thing, done=_unique(self._done), fix=_fix(thing, code))
+        return KernelError(text, errno=code, thing=thing, done=_unique(self._done), fix=fix_for(thing, code))
 
     def _try(self, thing: Thing, action: Callable[[], Any]) -> Any:
         """Do one thing by itself; OSError becomes KernelError."""
@@ -122,6 +93,11 @@ class Work:
             return index_of(sock, name)
         except OSError as err:
             raise self._error(thing, err.errno or 0, f"there is no link {name!r}") from err
+
+    def _index_below(self, sock: NetlinkSocket, thing: OnLink) -> int:
+        """Return the index of the link a thing stands on, 0 if it stands on none."""
+        name = onlinks.link_of(thing)
+        return self._index(sock, thing, name) if name else 0
 
     def _send(self, sock: NetlinkSocket, batch: Batch, tolerate: Collection[int] = rtnetlink.NO_IPV6) -> None:
         """Send messages. A thing counts as done from its first acknowledged message on, so that it is undone."""
@@ -208,11 +184,17 @@ class Work:
         opened: dict[str, int] = {HOST: -1}
         batch: Batch = []
         try:
+            for link in links if path == HOST else ():
+                if link.parent:
+                    fd = opened.setdefault(link.netns, -1) if link.netns in opened else self._open(link, link.netns)
+                    opened[link.netns] = fd
+                    batch.append((link, rtnetlink.create_child(link, self._index(sock, link, link.parent), fd)))
+                    born.add(link.identity)
             for link in made:
                 if not link.peer_name:
                     continue
                 if link.peer_netns not in opened:
-                    opened[link.peer_netns] = self._open(link)
+                    opened[link.peer_netns] = self._open(link, link.peer_netns)
                 master = self._index(sock, link, link.master) if link.master else 0
                 peer = wished.get(("link", link.peer_netns, link.peer_name))
                 fd = opened[link.peer_netns]
@@ -232,15 +214,17 @@ class Work:
         self._send(sock, batch)
         rest: Batch = []
         for link, _ in batch:
+            if link.parent:  # type: ignore[union-attr]
+                continue  # what is left to tell it is told inside
             rest += [(link, one) for one in rtnetlink.finish_link(link, self._index(sock, link, link.name))]  # type: ignore[union-attr,arg-type]
         if rest:
             self._send(sock, rest)
 
-    def _open(self, link: Link) -> int:
+    def _open(self, link: Link, path: str) -> int:
         try:
-            return os.open(link.peer_netns, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as err:
-            raise self._error(link, err.errno or 0, f"{link.peer_netns}: {err.strerror}") from err
+            raise self._error(link, err.errno or 0, f"{path}: {err.strerror}") from err
 
     def _settle(
         self, sock: NetlinkSocket, path: str, things: list[Thing], born: set[tuple[str, ...]], created: bool = False
@@ -252,21 +236,17 @@ class Work:
             if isinstance(thing, Sysctl):
                 self._try(thing, lambda one=thing: sysctl.write(one.key, one.value))  # type: ignore[misc]
         links: Batch = []
-        addresses: Batch = []
-        routes: Batch = []
+        rest: Batch = []
         for thing in things:
             if isinstance(thing, Link) and not _is_made(thing):
                 index = self._index(sock, thing, thing.name)
                 ready = thing.identity in born
                 links += [(thing, one) for one in rtnetlink.configure_link(thing, index, born=ready)]
-            elif isinstance(thing, Address):
-                addresses.append((thing, rtroute.add_address(thing, self._index(sock, thing, thing.link))))
-            elif isinstance(thing, Route):
-                routes.append((thing, rtroute.add_route(thing, self._index(sock, thing, thing.link))))
-        # A route without gateway comes first: others may lead through it.
-        routes.sort(key=lambda pair: pair[0].via is not None)  # type: ignore[union-attr]
-        if links or addresses or routes:
-            self._send(sock, links + addresses + routes)
+            elif isinstance(thing, onlinks.KINDS):
+                rest.append((thing, onlinks.add(thing, self._index_below(sock, thing))))
+        rest.sort(key=lambda pair: onlinks.order(pair[0]))  # type: ignore[arg-type]
+        if links or rest:
+            self._send(sock, links + rest)
 
     # -------------------------------------------------------------- change
 
@@ -285,10 +265,8 @@ class Work:
                 index = self._index(sock, thing, thing.name)
                 master = self._index(sock, thing, thing.master) if thing.master else 0
                 batch += [(thing, one) for one in rtnetlink.change_link(thing, index, master=master)]
-            elif isinstance(thing, Address):
-                batch.append((thing, rtroute.replace_address(thing, self._index(sock, thing, thing.link))))
-            elif isinstance(thing, Route):
-                batch.append((thing, rtroute.replace_route(thing, self._index(sock, thing, thing.link))))
+            elif isinstance(thing, onlinks.KINDS):
+                batch.append((thing, onlinks.replace(thing, self._index_below(sock, thing))))
         if batch:
             self._send(sock, batch)
 
@@ -310,7 +288,7 @@ class Work:
             there = by_netns[path]
             self._visit(path, there, lambda sock, t=there: self._dismantle(sock, t))  # type: ignore[misc]
         if links:
-            self._delete_links(links)
+            self._delete_links(links, self._kernel.route)
         for thing in things:
             if isinstance(thing, Netns):
                 self._try(thing, lambda path=thing.path: netns.remove(path))  # type: ignore[misc]
@@ -318,26 +296,27 @@ class Work:
 
     def _dismantle(self, sock: NetlinkSocket, things: list[Thing]) -> None:
         """Take back what stands alone in one namespace."""
-        routes: Batch = []
-        others: Batch = []
+        batch: Batch = []
+        links: list[Link] = []
         for thing in things:
             if isinstance(thing, Sysctl):
                 self._try(thing, lambda one=thing: _give_back(one))  # type: ignore[misc]
-            elif isinstance(thing, (Address, Route)) and (index := find_index(sock, thing.link)):
-                if isinstance(thing, Route):
-                    routes.append((thing, rtroute.delete_route(thing, index)))
-                else:
-                    others.append((thing, rtroute.delete_address(thing, index)))
+            elif isinstance(thing, onlinks.KINDS) and (not (name := onlinks.link_of(thing)) or find_index(sock, name)):
+                batch.append((thing, onlinks.delete(thing, find_index(sock, name) if name else 0)))
+            elif isinstance(thing, Link) and thing.parent:
+                links.append(thing)
             else:
                 # Gone already; or the inner end of a pair, which the outer one takes along when its turn comes.
                 # Inside, a name is all we have, and it may be somebody else's link by now: don't touch it.
                 self._done.append(thing)
-        if routes or others:
-            self._send(sock, routes + others, GONE)
+        if batch:
+            batch.sort(key=lambda pair: -onlinks.order(pair[0]))  # type: ignore[arg-type]
+            self._send(sock, batch, GONE)
+        if links:
+            self._delete_links(links, sock)
 
-    def _delete_links(self, links: list[Link]) -> None:
+    def _delete_links(self, links: list[Link], sock: NetlinkSocket) -> None:
         """Delete links of ours by index, together if there are several: each alone would wait 20 ms for RCU."""
-        sock = self._kernel.route
         found: list[tuple[Link, int]] = []
         for link in links:
             try:
@@ -361,14 +340,14 @@ class Work:
 
 def _is_made(link: Link) -> bool:
     """Whether adding it makes it; the inner end of a pair comes with the outer one and is only configured."""
-    return link.kind != "veth" or bool(link.peer_name)
+    return (link.kind != "veth" or bool(link.peer_name)) and not link.parent
 
 
 def _by_netns(things: Iterable[Thing]) -> dict[str, list[Thing]]:
     """Links, addresses, routes and settings by their namespace."""
     found: dict[str, list[Thing]] = {}
     for thing in things:
-        if isinstance(thing, (Link, Address, Route, Sysctl)):
+        if isinstance(thing, (Link, *onlinks.KINDS, Sysctl)):
             found.setdefault(thing.netns, []).append(thing)
     return found
 
@@ -381,8 +360,8 @@ def _goes_along(thing: Thing, spaces: set[str], ends: set[tuple[str, str]]) -> b
         return thing.netns in spaces or of_link or not thing.was
     if isinstance(thing, Link):
         return thing.netns in spaces or (thing.netns, thing.name) in ends
-    if isinstance(thing, (Address, Route)):
-        return thing.netns in spaces or (thing.netns, thing.link) in ends
+    if isinstance(thing, onlinks.KINDS):
+        return thing.netns in spaces or (thing.netns, onlinks.link_of(thing)) in ends
     return False
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from nsbridge.errors import Unsupported
 from nsbridge.firewall.ruleset import Element
-from nsbridge.kernel.interface import HostFacts
+from nsbridge.kernel.interface import HostFacts, LinkFacts
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.simulate import simulate
 from nsbridge.state.things import Address, Netns, Sysctl
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.things import Address_, Thing
 
@@ -21,6 +23,7 @@ class FakeKernel:
     """A kernel that is a value.
 
     listening: (proto, port) pairs that host processes hold. namespaces: paths of those somebody else made.
+    strangers: MACs of addresses that somebody else has; announced: endpoints whose neighbours were told.
     """
 
     def __init__(
@@ -35,6 +38,9 @@ class FakeKernel:
         self.known = facts if facts is not None else HostFacts(sysctls=(("net/ipv4/ip_forward", "0"),))
         self.listening = frozenset(listening)
         self._indexes: dict[str, int] = {}
+        self.strangers: dict[Address_, str] = {}
+        self.announced: list[Endpoint] = []
+        self.links: dict[str, LinkFacts] = {}
 
     def do(self, step: Step) -> None:
         """Simulate the step; raises what `simulate` raises."""
@@ -60,9 +66,18 @@ class FakeKernel:
         """Return the facts it was made with, settings as they are by now."""
         return self.known
 
+    def link_facts(self, name: str) -> LinkFacts | None:
+        """Return what it was told of a link."""
+        return self.links.get(name)
+
+    def require(self, feature: str) -> None:
+        """Have everything but netem, as many kernels do."""
+        if feature == "netem":
+            raise Unsupported("this kernel has no netem")
+
     def link_index(self, name: str) -> int:
         """Return a number for a link that exists, else 0; stable for one name."""
-        if self.state.find(("link", "", name)) is None:
+        if self.state.find(("link", "", name)) is None and name not in self.links:
             return 0
         return self._indexes.setdefault(name, len(self._indexes) + 2)
 
@@ -113,6 +128,14 @@ class FakeKernel:
     def admin_rules(self, table: tuple[str, str]) -> int:
         """Return 0: nobody else is here."""
         return 0
+
+    def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
+        """Return what it was told that strangers have."""
+        return {address: self.strangers[address] for address in addresses if address in self.strangers}
+
+    def announce(self, endpoint: Endpoint) -> None:
+        """Remember that it was asked to."""
+        self.announced.append(endpoint)
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""

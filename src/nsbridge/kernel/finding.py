@@ -11,10 +11,10 @@ import errno
 
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
-from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl
+from nsbridge.kernel import netns, onlinks, rtnetlink, sysctl
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import is_ours
-from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+from nsbridge.state.things import HOST, ForeignAccept, Link, Netns, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,18 +52,11 @@ class Look:
         if isinstance(thing, Link):
             link = self.link(thing.name)
             return link is not None and is_ours(link.link.group)
-        if not isinstance(thing, (Address, Route)):
+        if not isinstance(thing, onlinks.KINDS):
             return False
-        link = self.link(thing.link)
-        if link is None:
-            return False
-        names = {link.index: thing.link}
-        if isinstance(thing, Address):
-            replies = self._sock.dump(rtroute.get_addresses(link.index))
-            return any(rtroute.decode_address(self._path, body, names) == thing for _, body in replies)
-        replies = self._sock.dump(rtroute.get_routes(thing.dst.version, link.index))
-        found = [rtroute.decode_route(self._path, body, names) for _, body in replies]
-        return (thing, rtroute.PROTOCOL) in found
+        name = onlinks.link_of(thing)
+        link = self.link(name) if name else None
+        return (link is not None or not name) and onlinks.exists(self._sock, thing, link.index if link else 0)
 
     def _setting(self, key: str) -> str:
         parts = key.split("/")
@@ -129,7 +122,7 @@ def _look(path: str, things: list[Thing]) -> tuple[list[Thing], list[tuple[Thing
             if isinstance(thing, Netns):
                 if netns.marked(sock):
                     there.append(thing)
-            elif isinstance(thing, Link):
+            elif isinstance(thing, Link) and not thing.parent:
                 if one := look.link(thing.name):
                     links.append((thing, one.index, one.peer_index))
             elif look.exists(thing):

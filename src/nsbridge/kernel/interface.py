@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import Address_, ForeignAccept, Network_, Thing
+    from nsbridge.state.things import Address_, ForeignAccept, Interface_, Network_, Thing
 
 
 class HostFacts(Value):
@@ -38,6 +39,15 @@ class HostFacts(Value):
     def sysctl(self, key: str) -> str:
         """Return the value of a setting, "" when this kernel has none of that name."""
         return dict(self.sysctls).get(key, "")
+
+
+class LinkFacts(Value):
+    """A link of the host that isn't ours. mtu: bytes."""
+
+    kind: str
+    mtu: int
+    mac: str
+    addresses: tuple[Interface_, ...] = ()
 
 
 if TYPE_CHECKING:
@@ -66,6 +76,12 @@ if TYPE_CHECKING:
 
         def facts(self) -> HostFacts:
             """Read what decisions need. Costs a dump of routes and of base chains: not for hot paths."""
+
+        def link_facts(self, name: str) -> LinkFacts | None:
+            """Read a link of the host, None without one."""
+
+        def require(self, feature: str) -> None:
+            """Raise Unsupported unless this kernel has it: ``tbf``, ``netem``. Tried in a namespace of its own."""
 
         def link_index(self, name: str) -> int:
             """Return the ifindex of a link on the host, 0 without one."""
@@ -102,6 +118,12 @@ if TYPE_CHECKING:
 
         def admin_rules(self, table: tuple[str, str]) -> int:
             """Return how many rules the administrator has put into the chain of a table that is theirs."""
+
+        def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
+            """Ask on a link of the host who has these addresses; return the MAC of each that is taken. Takes 0.3 s."""
+
+        def announce(self, endpoint: Endpoint) -> None:
+            """Tell the neighbours which MAC an endpoint's addresses have. It is attached already."""
 
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 import _socket
 import time
 
+from nsbridge.errors import KernelError
+from nsbridge.firewall.ruleset import Element
 from nsbridge.kernel import netns, rtnetlink, rtroute, sockets, sysctl
-from nsbridge.kernel.interface import HostFacts
-from nsbridge.kernel.netlink import ROUTE, NetlinkSocket
+from nsbridge.kernel.interface import HostFacts, LinkFacts
+from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import is_ours
-from nsbridge.state.things import HOST, Route
+from nsbridge.state.things import HOST, Address, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from nsbridge.firewall.ruleset import Element
     from nsbridge.kernel.nftnetlink import Nft
+    from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
     from nsbridge.state.things import Address_, Network_, Thing
@@ -60,6 +63,18 @@ class LinuxKernel:
         from nsbridge.kernel.apply import Work
 
         Work(self, step).run()
+        self._forget(step)
+
+    def _forget(self, step: Step) -> None:
+        """Drop what conntrack remembers of ports and addresses that went, moved or came. Last: so none comes back."""
+        gone, new = {"add": ((), step.things), "remove": (step.things, ()), "change": (step.before, step.things)}[
+            step.verb
+        ]
+        if any(isinstance(thing, (Element, Address)) for thing in (*gone, *new)):
+            from nsbridge.kernel import conntrack
+
+            # The firewall's socket: closing one of its own would wait for nf_tables' garbage collection.
+            conntrack.forget(lambda: self.nft.socket, gone, new)
 
     def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
         """Return those of the things that exist and are ours."""
@@ -95,6 +110,24 @@ class LinuxKernel:
     def host_id(self) -> str:
         """Name this host namespace: ``host`` for the machine's own, else ``ns-`` and its cookie."""
         return netns.host_id()
+
+    def link_facts(self, name: str) -> LinkFacts | None:
+        """Return kind, MTU, MAC and addresses of a link of the host, None without it."""
+        try:
+            found = rtnetlink.decode_link(HOST, self.route.request(rtnetlink.get_link(name))[0][1])
+        except Refused:
+            return None
+        names = {found.index: name}
+        replies = self.route.dump(rtroute.get_addresses(found.index))
+        addresses = [rtroute.decode_address(HOST, body, names) for _, body in replies]
+        link = found.link
+        return LinkFacts(link.kind, link.mtu, link.mac, tuple([one.address for one in addresses if one]))
+
+    def require(self, feature: str) -> None:
+        """Raise Unsupported unless this kernel has it."""
+        from nsbridge.kernel.probe import require
+
+        require(feature)
 
     def link_index(self, name: str) -> int:
         """Return the index of a link of the host, 0 without one; a network's port group is made of its bridge's."""
@@ -158,6 +191,25 @@ class LinuxKernel:
     def admin_rules(self, table: tuple[str, str]) -> int:
         """Return how many rules the administrator has in the chain of a table that is theirs."""
         return self.nft.admin_rules(table)
+
+    def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
+        """Return the MAC of each address that somebody on this link has."""
+        from nsbridge.kernel import neighbours
+
+        try:
+            return neighbours.probe(link, addresses)
+        except OSError as err:
+            text = f"can't ask on {link} who has an address: {err.strerror}"
+            raise KernelError(text, errno=err.errno or 0, fix="run as root, or with CAP_NET_RAW") from err
+
+    def announce(self, endpoint: Endpoint) -> None:
+        """Tell the neighbours which MAC its addresses have."""
+        from nsbridge.kernel import neighbours
+
+        try:
+            neighbours.announce(endpoint.netns, endpoint.ifname, endpoint.mac)
+        except OSError as err:
+            raise KernelError(f"can't announce the addresses of {endpoint.name!r}: {err.strerror}") from err
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""

@@ -56,6 +56,11 @@ class NftReader:
         self._socket = NetlinkSocket(NETFILTER)
         self._sets: dict[tuple[str, str, str], Set] = {}
 
+    @property
+    def socket(self) -> NetlinkSocket:
+        """Its socket, for the other subsystems of netfilter."""
+        return self._socket
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 
-from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl
+from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl, tc
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import is_ours
 from nsbridge.state.kernel_state import KernelState
-from nsbridge.state.things import HOST, Address, Link, Netns, Sysctl
+from nsbridge.state.things import HOST, Address, Link, Netns, Shaper, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ def _read_addresses(sock: NetlinkSocket, path: str, names: dict[int, str]) -> li
     return [one for one in found if one and not (one.address.version == 6 and one.address.is_link_local)]
 
 
+def _read_shapers(sock: NetlinkSocket, path: str, names: dict[int, str]) -> list[Shaper]:
+    found = [tc.decode_shaper(path, body, names) for _, body in sock.dump(tc.get_shapers())]
+    return [one for one in found if one is not None]
+
+
 def _read_inside(path: str, keys: Iterable[str]) -> tuple[list[FoundLink], list[Thing]]:
     """Read one namespace, in a thread that is in it."""
     with NetlinkSocket(ROUTE) as sock:
@@ -65,10 +70,13 @@ def _read_inside(path: str, keys: Iterable[str]) -> tuple[list[FoundLink], list[
         things: list[Thing] = [one.link.replace(master=names.get(one.master_index, "")) for one in links]
         things += _read_addresses(sock, path, names)
         for family in (4, 6):
-            for _, body in sock.dump(rtroute.get_routes(family)):
+            for _, body in sock.dump(rtroute.get_routes(family, table=0)):
                 for route, protocol in rtroute.decode_routes(path, body, names):
                     if protocol != rtroute.PROTO_KERNEL:
                         things.append(route)
+            rules = [rtroute.decode_rule(path, body) for _, body in sock.dump(rtroute.get_rules(family))]
+            things += [rule for rule in rules if rule is not None]
+        things += _read_shapers(sock, path, names)
         things += _read_settings(path, keys, ())
     return links, things
 
@@ -93,6 +101,7 @@ def _read_host(sock: NetlinkSocket, inner: dict[str, list[FoundLink]], keys: Ite
             for route, protocol in rtroute.decode_routes(HOST, body, names):
                 if protocol == rtroute.PROTOCOL:
                     things.append(route)
+    things += _read_shapers(sock, HOST, our_names)
     bridges = [one.link for one in ours if one.link.kind == "bridge"]
     return things + _read_settings(HOST, keys, bridges)
 

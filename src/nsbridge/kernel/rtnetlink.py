@@ -173,6 +173,28 @@ def create_link(link: Link, *, master: int = 0, peer: Link | None = None, peer_f
     return message(NEWLINK, ACK | CREATE | EXCL, _IFINFO.pack(0, 0, 0, flags, flags) + b"".join(parts))
 
 
+CHILDREN = {
+    "macvlan": (u32, {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}),
+    "ipvlan": (u16, {"l2": 0, "l3": 1, "l3s": 2}),
+}
+"""Links that stand on another one: how their mode is packed (attribute 1 of both), and which there are."""
+
+
+def create_child(link: Link, parent: int, fd: int) -> bytes:
+    """The message that makes a macvlan or ipvlan on the link of index `parent`, in the namespace behind `fd`."""
+    pack, modes = CHILDREN[link.kind]
+    parts = [*_own_attributes(link), u32(IFLA_LINK, parent), u32(IFLA_NET_NS_FD, fd)]
+    parts.append(nested(IFLA_LINKINFO, text(_KIND, link.kind), nested(_DATA, pack(1, modes[link.mode]))))
+    return message(NEWLINK, ACK | CREATE | EXCL, _IFINFO.pack(0, 0, 0, 0, 0) + b"".join(parts))
+
+
+def _mode(kind: str, data: bytes) -> str:
+    if kind not in CHILDREN:
+        return ""
+    number = int.from_bytes(attributes(data).get(1, b""), "little" if LITTLE else "big")
+    return next((name for name, value in CHILDREN[kind][1].items() if value == number), "")
+
+
 def configure_link(link: Link, index: int, *, born: bool = False) -> list[bytes]:
     """Messages that finish the inner end of a pair and raise it.
 
@@ -214,6 +236,13 @@ def change_link(link: Link, index: int, *, master: int) -> list[bytes]:
 def group_link(index: int, group: int) -> bytes:
     """The message that puts a link into a group."""
     return message(NEWLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_GROUP, group))
+
+
+def give_mac(index: int, mac: str) -> bytes:
+    """The message that gives a link a MAC, the one it has for instance: its notifiers run all the same."""
+    return message(
+        NEWLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0) + attr(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+    )
 
 
 def delete_link(index: int) -> bytes:
@@ -298,6 +327,7 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
         autoconf=_autoconf(found.get(IFLA_AF_SPEC, b"")),
         options=_bridge_options(info.get(_DATA, b"")) if kind == "bridge" else (),
         alias=as_text(found.get(IFLA_IFALIAS, b"")),
+        mode=_mode(kind, info.get(_DATA, b"")),
     )
     nsid = found.get(IFLA_LINK_NETNSID)
     return FoundLink(

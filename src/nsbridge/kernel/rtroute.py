@@ -9,8 +9,9 @@ from __future__ import annotations
 from _struct import Struct
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
-from nsbridge.kernel.netlink import ACK, CREATE, EXCL, REPLACE, as_u32, attr, attributes, message, u32
-from nsbridge.state.things import Address, Route
+from nsbridge.kernel.netlink import ACK, CREATE, EXCL, REPLACE, as_u32, attr, attributes, message, u8, u32
+from nsbridge.model.names import ROUTE_TABLE
+from nsbridge.state.things import Address, Route, RoutingRule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWRULE, DELRULE, GETRULE = 32, 33, 34
 
 PROTOCOL = 0x6E
 """Our number as a routing protocol (RTPROT): routes of ours carry it. Free in iproute2's rt_protos."""
@@ -29,7 +31,12 @@ _IFADDR, _RTMSG, _RTNEXTHOP = Struct("=BBBBI"), Struct("=BBBBBBBBI"), Struct("=H
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_F_NODAD = 1, 2, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE = 1, 4, 5, 6, 9, 15
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_HOST, _SCOPE_NOWHERE = 0, 253, 254, 255
-_UNICAST = 1
+_KINDS = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+_KIND_OF = {number: kind for kind, number in _KINDS.items()}
+_COMPAT = 252  # RT_TABLE_COMPAT: the number doesn't fit here, see RTA_TABLE
+_FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL, _TO_TABLE = 2, 6, 15, 21, 1
+_RULE_PRIORITY = 0x6E00
+"""Of our rules: before the main table's (32766)."""
 _IP6_DEFAULT_METRIC = 1024
 
 
@@ -62,20 +69,25 @@ def delete_address(thing: Address, index: int) -> bytes:
 
 def _route(kind: int, flags: int, thing: Route, index: int, scope: int, protocol: int = PROTOCOL) -> bytes:
     family = _INET if thing.dst.version == 4 else _INET6
-    parts = [u32(_RTA_OIF, index)]
+    parts = [u32(_RTA_OIF, index)] if index else []
     if thing.dst.prefixlen:
         parts.append(attr(_RTA_DST, thing.dst.network_address.packed))
     if thing.via is not None:
         parts.append(attr(_RTA_GATEWAY, thing.via.packed))
     if thing.metric:
         parts.append(u32(_RTA_PRIORITY, thing.metric))
-    header = _RTMSG.pack(family, thing.dst.prefixlen, 0, 0, MAIN_TABLE, protocol, scope, _UNICAST, 0)
+    table = MAIN_TABLE
+    if thing.table:
+        parts.append(u32(_RTA_TABLE, thing.table))
+        table = _COMPAT
+    header = _RTMSG.pack(family, thing.dst.prefixlen, 0, 0, table, protocol, scope, _KINDS[thing.kind], 0)
     return message(kind, flags | ACK, header + b"".join(parts))
 
 
 def _scope(thing: Route) -> int:
     """IPv4 wants to know that a route without gateway is on the link; IPv6 has no scopes."""
-    return _SCOPE_LINK if thing.via is None and thing.dst.version == 4 else _SCOPE_UNIVERSE
+    on_link = thing.via is None and thing.kind == "unicast" and thing.dst.version == 4
+    return _SCOPE_LINK if on_link else _SCOPE_UNIVERSE
 
 
 def add_route(thing: Route, index: int, *, protocol: int = PROTOCOL) -> bytes:
@@ -93,15 +105,50 @@ def delete_route(thing: Route, index: int) -> bytes:
     return _route(DELROUTE, 0, thing, index, _SCOPE_NOWHERE)
 
 
+def _rule(kind: int, flags: int, thing: RoutingRule) -> bytes:
+    family = _INET if thing.src.version == 4 else _INET6
+    header = _RTMSG.pack(family, 0, thing.src.prefixlen, 0, _COMPAT, 0, 0, _TO_TABLE, 0)
+    parts = attr(_FRA_SRC, thing.src.network_address.packed) + u32(_FRA_PRIORITY, _RULE_PRIORITY)
+    parts += u32(_FRA_TABLE, thing.table) + u8(_FRA_PROTOCOL, PROTOCOL)
+    return message(kind, flags | ACK, header + parts)
+
+
+def add_rule(thing: RoutingRule, index: int = 0) -> bytes:
+    """The message that adds a policy rule."""
+    return _rule(NEWRULE, CREATE | EXCL, thing)
+
+
+def delete_rule(thing: RoutingRule) -> bytes:
+    """The message that deletes a policy rule of ours."""
+    return _rule(DELRULE, 0, thing)
+
+
+def get_rules(family: int) -> bytes:
+    """Ask for the policy rules of IP version 4 or 6."""
+    return message(GETRULE, 0, _RTMSG.pack(_INET if family == 4 else _INET6, 0, 0, 0, 0, 0, 0, 0, 0))
+
+
+def decode_rule(netns: str, body: bytes) -> RoutingRule | None:
+    """Read an RTM_NEWRULE body; None for a rule that isn't ours."""
+    family, _, prefix, _, _, _, _, _, _ = _RTMSG.unpack_from(body)
+    found = attributes(body, _RTMSG.size)
+    if found.get(_FRA_PROTOCOL, b"\0")[0] != PROTOCOL or _FRA_SRC not in found:
+        return None
+    src = (IPv4Network if family == _INET else IPv6Network)((found[_FRA_SRC], prefix))
+    return RoutingRule(netns, src, as_u32(found[_FRA_TABLE]))
+
+
 def get_addresses(index: int = 0) -> bytes:
     """Ask for the addresses of one link, or of all."""
     return message(GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, index))
 
 
-def get_routes(family: int, index: int = 0) -> bytes:
-    """Ask for the main table of IP version 4 or 6, or what of it leaves by one link."""
+def get_routes(family: int, index: int = 0, table: int = MAIN_TABLE) -> bytes:
+    """Ask for a table of IP version 4 or 6, or what of it leaves by one link. table 0: for all of them."""
     header = _RTMSG.pack(_INET if family == 4 else _INET6, 0, 0, 0, 0, 0, 0, 0, 0)
-    return message(GETROUTE, 0, header + u32(_RTA_TABLE, MAIN_TABLE) + (u32(_RTA_OIF, index) if index else b""))
+    return message(
+        GETROUTE, 0, header + (u32(_RTA_TABLE, table) if table else b"") + (u32(_RTA_OIF, index) if index else b"")
+    )
 
 
 def decode_address(netns: str, body: bytes, names: dict[int, str]) -> Address | None:
@@ -118,13 +165,15 @@ def decode_address(netns: str, body: bytes, names: dict[int, str]) -> Address | 
 def decode_route(netns: str, body: bytes, names: dict[int, str]) -> tuple[Route, int] | None:
     """Read an RTM_NEWROUTE body: the route and its protocol.
 
-    None for what a Route can't say: several ways, other tables, anything but unicast. IPv6 routes with the
-    default metric (1024) have metric 0.
+    None for what a Route can't say: several ways, local and broadcast routes, tables that are neither the main one
+    nor ours. IPv6 routes with the default metric (1024) have metric 0.
     """
     family, prefix, _, _, table, protocol, _, kind, _ = _RTMSG.unpack_from(body)
     found = attributes(body, _RTMSG.size)
     index = as_u32(found[_RTA_OIF]) if _RTA_OIF in found else 0
-    if table != MAIN_TABLE or kind != _UNICAST or index not in names:
+    table = as_u32(found[_RTA_TABLE]) if _RTA_TABLE in found else table
+    ours = ROUTE_TABLE <= table <= ROUTE_TABLE + 0xFFFF
+    if not (table == MAIN_TABLE or ours) or kind not in _KIND_OF or (kind == 1 and index not in names):
         return None
     metric = as_u32(found[_RTA_PRIORITY]) if _RTA_PRIORITY in found else 0
     via: Address_ | None = None
@@ -136,7 +185,8 @@ def decode_route(netns: str, body: bytes, names: dict[int, str]) -> tuple[Route,
         dst = IPv6Network((found.get(_RTA_DST, bytes(16)), prefix))
         via = IPv6Address(found[_RTA_GATEWAY]) if _RTA_GATEWAY in found else None
         metric = 0 if metric == _IP6_DEFAULT_METRIC else metric
-    return Route(netns=netns, dst=dst, link=names[index], via=via, metric=metric), int(protocol)
+    link = names[index] if kind == 1 else ""
+    return Route(netns, dst, link, via, metric, table if ours else 0, _KIND_OF[kind]), int(protocol)
 
 
 def decode_routes(netns: str, body: bytes, names: dict[int, str]) -> list[tuple[Route, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.errors import InvalidIntent
+from nsbridge.model.limits import Limits
 from nsbridge.model.names import check_ifname, check_name, host_ifname
 from nsbridge.values import Value, field
 
@@ -98,7 +99,8 @@ class Endpoint(Value):
     meanwhile opens another namespace is noticed. ifname: the interface inside. addresses: with the prefix
     length of their subnets. gateway: this endpoint holds the namespace's default route. owned: nsbridge made
     the namespace and takes it away again. hostname: known to the neighbours like an alias. service: the
-    service it belongs to, empty for a namespace somebody else made.
+    service it belongs to, empty for a namespace somebody else made. host_name: the interface on the host, named
+    after the endpoint when empty. limits: of its link.
     """
 
     network: str
@@ -115,18 +117,22 @@ class Endpoint(Value):
     hostname: str = ""
     service: str = ""
     project: str = ""
+    host_name: str = ""
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         """Check the names."""
         check_name("endpoint", self.name)
         check_ifname(self.ifname)
+        if self.host_name:
+            check_ifname(self.host_name)
         for alias in self.aliases:
             check_name("alias", alias, longest=253)
 
     @property
     def host_ifname(self) -> str:
         """The bridge port on the host."""
-        return host_ifname(self.network, self.name)
+        return self.host_name or host_ifname(self.network, self.name)
 
     def address(self, version: int) -> Interface_ | None:
         """Return the first address of that IP version, None without one."""

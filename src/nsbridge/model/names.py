@@ -32,6 +32,9 @@ BRIDGE_GROUP = 0x6E736200
 PORT_GROUP = 0x6E000000
 """IFLA_GROUP of the ports of one network: this and the ifindex of its bridge, so one message removes them all."""
 
+ROUTE_TABLE = 0x6E0000
+"""The first of our routing tables inside namespaces; the number of each is this and 16 bits of its interface's name."""
+
 DEFAULT_NETWORK = "default"
 """The network that exists without being made."""
 
@@ -70,6 +73,11 @@ def check_ifname(name: str) -> str:
     if name in (".", "..", "all", "default", "lo"):
         raise InvalidIntent(f"interface name {name!r} means something else to the kernel", fix="choose another name")
     return name
+
+
+def route_table(ifname: str) -> int:
+    """The routing table for what leaves with an address of this interface."""
+    return ROUTE_TABLE + int(_digest(ifname)[:4], 16)
 
 
 def netns_path(text: str) -> str:

@@ -80,6 +80,36 @@ GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 
 POLICIES = ("allow", "deny", "reject")
 """What may become of a connection."""
+ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit")
+"""What becomes of a packet: sent on, or not, without a word or with one. ip-route(8)."""
+
+
+class StaticRoute(Value):
+    """A route that every endpoint of a network gets.
+
+    via: None for the network's own gateway; a kind other than ``unicast`` has none. metric: 0 for the kernel's.
+    """
+
+    dst: Network_
+    via: Address_ | None = None
+    metric: int = 0
+    kind: str = "unicast"
+
+    def __post_init__(self) -> None:
+        """Check kind, gateway and metric."""
+        if self.kind not in ROUTE_KINDS:
+            raise InvalidIntent(f"route type is {self.kind!r}", fix=f"use one of {', '.join(ROUTE_KINDS)}")
+        if self.via is not None and (self.kind != "unicast" or self.via.version != self.dst.version):
+            raise InvalidIntent(
+                f"route to {self.dst} can't go by {self.via}",
+                fix="give a gateway of that family, and none to blackhole",
+            )
+        if not 0 <= self.metric < 1 << 32:
+            raise InvalidIntent(f"metric of the route to {self.dst} is {self.metric}", fix="use 0 to 4294967295")
+
+
+DRIVERS = {"bridge": ("",), "macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+"""Kinds of networks, and the modes of each, the usual one first. ip-link(8)."""
 
 
 class Network(Value):
@@ -99,6 +129,9 @@ class Network(Value):
     the one that routing would choose. host_binding: where ports are published that name no address of their own.
     mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
     when a person did. ephemeral: goes with its last endpoint (the default network). labels: (key, value) pairs.
+    unmanaged: `bridge` is somebody else's; we use its address as gateway, attach ports to it, and leave it as it is.
+    driver, mode: ``macvlan`` and ``ipvlan`` put endpoints on the wire of a link of the host, without a bridge; that
+    link is `bridge`, and it is somebody else's. routes: what every endpoint gets besides the default route.
     """
 
     name: str
@@ -123,12 +156,27 @@ class Network(Value):
     policy: str = "allow"
     policed: bool = False
     guarded: bool = False
+    unmanaged: bool = False
+    routes: tuple[StaticRoute, ...] = ()
+    driver: str = "bridge"
+    mode: str = ""
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
         check_name("network", self.name)
         if self.bridge:
             check_ifname(self.bridge)
+        if self.unmanaged and not self.bridge:
+            raise InvalidIntent(
+                f"network {self.name!r} is unmanaged but names no bridge", fix="name the bridge it uses"
+            )
+        if self.mode not in ("", *DRIVERS.get(self.driver, ())):
+            modes = " or ".join(DRIVERS.get(self.driver, ())[:4]) or "none"
+            raise InvalidIntent(f"network {self.name!r} has mode {self.mode!r}", fix=f"{self.driver} has: {modes}")
+        if self.driver not in DRIVERS or (self.driver != "bridge" and not self.unmanaged):
+            raise InvalidIntent(
+                f"network {self.name!r} has driver {self.driver!r} without a parent", fix="name one: -o parent=IFNAME"
+            )
         versions = [subnet.network.version for subnet in self.subnets]
         if len(versions) != len(set(versions)):
             raise InvalidIntent(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nsbridge.errors import InvalidIntent
-from nsbridge.model.names import check_name
+from nsbridge.model.limits import Limits
+from nsbridge.model.names import check_ifname, check_name
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -15,22 +16,44 @@ if TYPE_CHECKING:
 
 
 class Attachment(Value):
-    """A service's wish for one network; what is None is chosen when it is attached."""
+    """A service's wish for one network; what is None or empty is chosen.
+
+    also: more addresses, of the network's subnets or link-local ones. ifname, host_ifname: of the interface inside
+    and of its other end on the host. priority: of several networks the highest one holds the default route and the
+    published ports, the first of equals (gw_priority). limits: of its link. check_address: ask the neighbours
+    before taking the addresses.
+    """
 
     network: str
     ipv4: Address_ | None = None
     ipv6: Address_ | None = None
     mac: str = ""
     aliases: tuple[str, ...] = ()
+    also: tuple[Address_, ...] = ()
+    ifname: str = ""
+    host_ifname: str = ""
+    priority: int = 0
+    limits: Limits = Limits()
+    check_address: bool = False
+
+    def __post_init__(self) -> None:
+        """Check names, and that the same address isn't asked for twice."""
+        for name in (self.ifname, self.host_ifname):
+            if name:
+                check_ifname(name)
+        asked = [address for address in (self.ipv4, self.ipv6, *self.also) if address is not None]
+        for address in asked:
+            if asked.count(address) > 1:
+                raise InvalidIntent(f"address {address} is asked for twice", fix="name it once")
 
 
 class Service(Value):
     """What a user asks of a service.
 
     command: argv, empty for a namespace without a process. environment: (name, value) pairs on top of the
-    caller's. user: ``name``, ``uid``, either with ``:group``. attachments: the first holds the default route and
-    the published ports. mode: ``""`` for the networks above, ``host``, ``none``, or ``service:NAME`` to share a
-    namespace. after: services that are started first. foreground: goes with the command that started it.
+    caller's. user: ``name``, ``uid``, either with ``:group``. attachments: one of them, `main`, holds the default
+    route and the published ports. mode: ``""`` for the networks above, ``host``, ``none``, or ``service:NAME`` to
+    share a namespace. after: services that are started first. foreground: goes with the command that started it.
     """
 
     name: str
@@ -56,6 +79,12 @@ class Service(Value):
             raise InvalidIntent(
                 f"service {self.name!r} publishes ports but is on no network", fix="give it a network or drop its ports"
             )
+
+    @property
+    def main(self) -> int:
+        """The place in `attachments` of the one that holds the default route and the ports; -1 without any."""
+        ranks = [attachment.priority for attachment in self.attachments]
+        return ranks.index(max(ranks)) if ranks else -1
 
     @property
     def netns(self) -> str:

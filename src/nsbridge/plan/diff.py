@@ -9,7 +9,7 @@ from __future__ import annotations
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.plan.step import Plan, Step
 from nsbridge.state.kernel_state import KernelState
-from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, RoutingRule, Shaper, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def phase(thing: Thing) -> int:
         return INSIDE
     if kind is Sysctl:
         return GLOBAL if thing.was else BRIDGE  # type: ignore[union-attr]
+    if kind is Shaper:
+        return PORTS
     if kind is Link and thing.kind != "bridge":  # type: ignore[union-attr]
         return PORTS
     return BRIDGE
@@ -74,6 +76,8 @@ class Removal:
         if isinstance(thing, Sysctl):
             # net/ipv4/conf/LINK/… dies with its link; what is to be given back is nobody's but ours to give.
             return not thing.was and self._link_gone(thing.netns, thing.key.split("/")[-2])
+        if isinstance(thing, RoutingRule):
+            return False
         return self._link_gone(thing.netns, thing.link)
 
     def _link_gone(self, netns: str, name: str) -> bool:
@@ -82,7 +86,7 @@ class Removal:
 
 def _inside_order(thing: Thing) -> int:
     """Settings before the link goes up, then the link, its addresses, its routes."""
-    return {Sysctl: 0, Link: 1, Address: 2, Route: 3}[type(thing)]
+    return {Sysctl: 0, Link: 1, Address: 2, Route: 3, RoutingRule: 4, Shaper: 5}[type(thing)]
 
 
 def _bridge_order(thing: Thing) -> int:

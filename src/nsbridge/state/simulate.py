@@ -11,7 +11,7 @@ from errno import EEXIST, ENODEV, ENOENT
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.state.kernel_state import KernelState
-from nsbridge.state.things import HOST, Address, Link, Netns, Route, Sysctl
+from nsbridge.state.things import HOST, Address, Link, Netns, Route, RoutingRule, Shaper, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _missing(thing: Thing, state: KernelState) -> tuple[int, str] | None:
     if isinstance(thing, Element):
         if state.find(("table", *thing.table)) is None:
             return ENOENT, "no such table"
-    elif isinstance(thing, Link | Address | Route | Sysctl):
+    elif isinstance(thing, Link | Address | Route | RoutingRule | Shaper | Sysctl):
         if thing.netns != HOST and state.find(("netns", thing.netns)) is None:
             return ENOENT, "no such namespace"
         if isinstance(thing, Link):
@@ -50,7 +50,11 @@ def _missing(thing: Thing, state: KernelState) -> tuple[int, str] | None:
         elif isinstance(thing, Sysctl):
             if (name := _link_of(thing)) and state.find(("link", thing.netns, name)) is None:
                 return ENOENT, "no such link"
-        elif isinstance(thing, Address | Route) and state.find(("link", thing.netns, thing.link)) is None:
+        elif (
+            isinstance(thing, Address | Route | Shaper)
+            and thing.link
+            and state.find(("link", thing.netns, thing.link)) is None
+        ):
             return ENODEV, "no such link"
     return None
 
@@ -69,7 +73,7 @@ def _on(gone: Thing, thing: Thing, state: KernelState) -> bool:
             return (thing.netns, thing.name) == (gone.peer_netns, gone.peer_name) or (
                 (thing.peer_netns, thing.peer_name) == where and bool(thing.peer_name)
             )
-        if isinstance(thing, Address | Route):
+        if isinstance(thing, Address | Route | Shaper):
             return (thing.netns, thing.link) == where
         if isinstance(thing, Sysctl):
             return thing.netns == gone.netns and f"/{gone.name}/" in thing.key

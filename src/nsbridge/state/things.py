@@ -39,14 +39,15 @@ class Netns(Value):
 class Link(Value):
     """A network interface.
 
-    kind: ``bridge`` or ``veth``. For a pair, the end on the host names the other one by `peer_netns` and
-    `peer_name`; creating the host end creates both, adding the inner end configures it and raises it.
+    kind: ``bridge``, ``veth``, ``macvlan`` or ``ipvlan``. For a pair, the end on the host names the other one by
+    `peer_netns` and `peer_name`; creating the host end creates both, adding the inner end configures it and raises it.
     group: IFLA_GROUP, given in the message that creates the link, so it is our first mark (see model/names).
     mtu: bytes, 0 for the kernel's default. mac: lower case with colons, empty to let the kernel choose.
     hairpin: a bridge port sends frames back where they came from. isolated: it exchanges none with other isolated
     ports of its bridge. autoconf: IPv6 link-local addresses are
     generated (off for bridge ports: each one floods every other port). options: of a bridge, by their
-    names in ``/sys/class/net/BR/bridge``.
+    names in ``/sys/class/net/BR/bridge``. parent: the host's link that a macvlan or ipvlan inside a namespace stands
+    on, and mode: how its siblings meet; such a link is ours if its group says so.
     """
 
     netns: str
@@ -64,6 +65,8 @@ class Link(Value):
     autoconf: bool = True
     options: tuple[tuple[str, int], ...] = ()
     alias: str = ""
+    mode: str = ""
+    parent: str = field(default="", compare=False)
     why: str = field(default="", compare=False)
 
     @property
@@ -87,19 +90,59 @@ class Address(Value):
 
 
 class Route(Value):
-    """A route in the main table. via: the gateway, None for one that is on the link."""
+    """A route. via: the gateway, None for one that is on the link. table: 0 for the main one.
+
+    kind: ``unicast``, or ``blackhole``, ``unreachable``, ``prohibit``: these lead nowhere, and `link` is empty.
+    """
 
     netns: str
     dst: Network_
     link: str
     via: Address_ | None = None
     metric: int = 0
+    table: int = 0
+    kind: str = "unicast"
     why: str = field(default="", compare=False)
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Its namespace, destination and metric."""
-        return ("route", self.netns, str(self.dst), str(self.metric))
+        """Its namespace, destination, metric, and table unless it is the main one."""
+        where = (str(self.table),) if self.table else ()
+        return ("route", self.netns, str(self.dst), str(self.metric), *where)
+
+
+class RoutingRule(Value):
+    """Packets with a source in `src` look into routing table `table` first (ip-rule(8))."""
+
+    netns: str
+    src: Network_
+    table: int
+    why: str = field(default="", compare=False)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Its namespace, source and table."""
+        return ("rule", self.netns, str(self.src), str(self.table))
+
+
+class Shaper(Value):
+    """What bounds the packets that a link sends: tbf for a rate alone, netem for anything else. Units: as Limits.
+
+    The root queueing discipline of the link; rate in bits per second.
+    """
+
+    netns: str
+    link: str
+    rate: int = 0
+    delay: int = 0
+    jitter: int = 0
+    loss: int = 0
+    why: str = field(default="", compare=False)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Its namespace and link."""
+        return ("shaper", self.netns, self.link)
 
 
 class Sysctl(Value):
@@ -142,4 +185,4 @@ class ForeignAccept(Value):
 
 
 if TYPE_CHECKING:
-    Thing: TypeAlias = Netns | Link | Address | Route | Sysctl | ForeignAccept | Table | Element
+    Thing: TypeAlias = Netns | Link | Address | Route | RoutingRule | Shaper | Sysctl | ForeignAccept | Table | Element

@@ -69,21 +69,61 @@ def claim_next(root: str, network: Network, subnet: Subnet, name: str, begin: Ca
         fcntl.flock(fd, fcntl.LOCK_EX)
         text = os.pread(fd, 64, 0).decode().strip()
         start = int(text) if text.isdigit() and first <= int(text) <= last else first
-        for number in _around(first, last, start):
-            address = kind(number)
-            where = path(root, network.name, address)
-            if not subnet.usable(address) or os.path.exists(where):
-                continue
-            begin(address)
-            if files.create(where, name):
-                os.pwrite(fd, str(number + 1).encode().ljust(64), 0)
-                return address
+        had = hinted(root, network, subnet, name)
+        if had is not None:
+            begin(had)
+            if files.create(path(root, network.name, had), name):
+                return had
+        promised = _promised(root, network.name)
+        for spare in (False, True) if promised else (True,):
+            for number in _around(first, last, start):
+                address = kind(number)
+                where = path(root, network.name, address)
+                if not subnet.usable(address) or os.path.exists(where) or (not spare and str(address) in promised):
+                    continue
+                begin(address)
+                if files.create(where, name):
+                    os.pwrite(fd, str(number + 1).encode().ljust(64), 0)
+                    return address
     finally:
         os.close(fd)
     raise Exhausted(
         f"network {network.name!r} has no free address left in {subnet.ip_range or subnet.network}",
         fix="disconnect an endpoint, or give the network a wider subnet or ip_range",
     )
+
+
+# what a reboot took away: the same endpoint gets the same address again
+
+
+def remember(root: str) -> None:
+    """Keep the leases as hints: each endpoint's address for the next endpoint of that name. After a reboot."""
+    files.remove_tree(f"{root}/hints")
+    for network in files.names(f"{root}/leases"):
+        for text in files.names(_folder(root, network)):
+            name = files.read(f"{_folder(root, network)}/{text}")
+            if name:  # the first of several addresses of one family is the one it was given
+                files.create(_hint(root, network, name, 6 if ":" in text else 4), text)
+    files.remove_tree(f"{root}/leases")
+
+
+def _hint(root: str, network: str, name: str, version: int) -> str:
+    return f"{root}/hints/{network}/{name}.{version}"
+
+
+def hinted(root: str, network: Network, subnet: Subnet, name: str) -> Address_ | None:
+    """Return the address that the endpoint of that name had before a reboot, if it can have it again."""
+    text = files.read(_hint(root, network.name, name, subnet.network.version))
+    if not text:
+        return None
+    address = (IPv4Address if subnet.network.version == 4 else IPv6Address)(text)
+    return address if subnet.usable(address) and owner(root, network.name, address) is None else None
+
+
+def _promised(root: str, network: str) -> frozenset[str]:
+    """The addresses that endpoints had before a reboot: others get them last."""
+    folder = f"{root}/hints/{network}"
+    return frozenset(files.read(f"{folder}/{name}") or "" for name in files.names(folder))
 
 
 def _around(first: int, last: int, start: int) -> Iterator[int]:

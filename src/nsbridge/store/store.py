@@ -20,6 +20,8 @@ No file grows with the number of the others but hosts/, which must, and to which
 
 from __future__ import annotations
 
+import os
+
 from nsbridge import codec
 from nsbridge.errors import NotFound
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """Names this boot; changes with every start of the kernel. random(4)."""
 
-GONE_AT_BOOT = ("journal", "endpoints", "services", "leases", "hosts", "runs", "shared")
+GONE_AT_BOOT = ("journal", "endpoints", "services", "hosts", "runs", "shared")
 """Folders whose contents describe processes and kernel things, which a reboot has taken away."""
 
 
@@ -90,16 +92,29 @@ class Store:
     def open(self) -> None:
         """Make the root, and forget what a reboot has taken away; networks stay, to be built again when needed."""
         boot = (files.read(BOOT_ID) or "").strip()
-        if files.read(f"{self.root}/boot") == boot:
+        known, _, seed = (files.read(f"{self.root}/boot") or "").partition("\n")
+        if known == boot and seed:
             return
         with self.lock():
-            if files.read(f"{self.root}/boot") == boot:  # somebody was quicker, and may have made things since
+            known, _, seed = (files.read(f"{self.root}/boot") or "").partition("\n")
+            if known == boot and seed:  # somebody was quicker, and may have made things since
                 return
-            for folder in GONE_AT_BOOT:
-                files.remove_tree(f"{self.root}/{folder}")
-            files.remove(f"{self.root}/host.json")
-            files.remove(f"{self.root}/ports.lock")
-            files.replace(f"{self.root}/boot", boot)
+            if known != boot:
+                self._forget()
+            files.replace(f"{self.root}/boot", f"{boot}\n{seed or os.urandom(16).hex()}")
+
+    def seed(self) -> str:
+        """Return what names this host and no other, made once by chance; its IPv6 prefix comes from it (RFC 4193)."""
+        return (files.read(f"{self.root}/boot") or "").partition("\n")[2]
+
+    def _forget(self) -> None:
+        from nsbridge.store import leases
+
+        leases.remember(self.root)
+        for folder in GONE_AT_BOOT:
+            files.remove_tree(f"{self.root}/{folder}")
+        files.remove(f"{self.root}/host.json")
+        files.remove(f"{self.root}/ports.lock")
 
     def lock(self, *, shared: bool = False, wait: bool = True) -> files.Lock:
         """The one lock of the store, bare; the engine takes it through `Host.lock`."""
@@ -160,6 +175,7 @@ class Store:
 
         files.remove(f"{self.root}/networks/{name}.json")
         files.remove_tree(f"{self.root}/leases/{name}")
+        files.remove_tree(f"{self.root}/hints/{name}")
         files.remove_tree(f"{self.root}/endpoints/{name}")
         hosts.drop(self.root, name)
 

@@ -40,6 +40,10 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "security.ipv6_filtering": ("ipv6_filtering", parts.flag),
     "policy": ("policy", parts.one_of(*POLICIES)),
     "com.docker.network.driver.mtu": ("mtu", parts.port),
+    "parent": ("bridge", parts.text),
+    "macvlan_mode": ("mode", parts.text),
+    "ipvlan_mode": ("mode", parts.text),
+    "mode": ("unmanaged", lambda text: parts.only("managed", "unmanaged")(text) == "unmanaged"),
     f"{_BRIDGE}host_binding_ipv4": ("host_binding", _binding),
     "com.docker.network.host_ipv4": ("sources", parts.address4),
     "com.docker.network.host_ipv6": ("sources", parts.address6),
@@ -60,10 +64,14 @@ def create(host: Host, args: Any) -> None:
         bridge=args.bridge,
         mtu=args.mtu,
         labels=parse.pairs("--label", args.label),
+        routes=tuple([parse.taken("--route", parts.static_route, text) for text in args.route]),
     )
     given = tuple(one for one in (parse.address("--source", text) for text in args.source) if one is not None)
     network = network.replace(sources=given, host_binding=parse.address("--host-binding", args.host_binding))
-    network = network.replace(**_options(args.opt))
+    options = _options(args.opt)
+    if args.driver != "bridge":
+        options |= {"driver": args.driver, "unmanaged": bool(options.get("bridge"))}
+    network = network.replace(**options)
     output.line(networks.create(host, network).name)
 
 
@@ -140,6 +148,7 @@ def _notes(network: Network) -> str:
         (network.internal, "internal"),
         (not network.icc, "no icc"),
         (not network.masquerade, "no masquerade"),
+        (network.unmanaged, "unmanaged"),
         (network.ephemeral, "goes with its last endpoint"),
     )
     return ", ".join(text for is_so, text in notes if is_so)

@@ -6,6 +6,7 @@ import os
 
 from nsbridge.errors import InvalidIntent
 from nsbridge.model.endpoint import PROTOS, PublishedPort
+from nsbridge.model.limits import Limits
 from nsbridge.model.service import Attachment
 
 TYPE_CHECKING = False
@@ -105,14 +106,41 @@ def environment(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 
 def attachment(network: str, args: Any) -> Attachment:
-    """The wish that --ip, --ip6, --mac-address and --alias express."""
+    """The wish that --ip, --ip6, --mac-address, --alias and the options of the link express."""
+    given = [address("--ip", text, 4) for text in args.ip], [address("--ip6", text, 6) for text in args.ip6]
+    local: list[Address_] = []
+    if args.link_local_ip:
+        from nsbridge.files import parts
+
+        local = [taken("--link-local-ip", parts.link_local, text) for text in args.link_local_ip]
     return Attachment(
         network,
-        address("--ip", args.ip, 4),
-        address("--ip6", args.ip6, 6),
+        given[0][0] if given[0] else None,
+        given[1][0] if given[1] else None,
+        also=tuple([each for each in (*given[0][1:], *given[1][1:], *local) if each is not None]),
+        host_ifname=args.host_ifname,
+        limits=limits(args.limit),
+        check_address=args.check_address,
         mac=_mac(args.mac_address),
         aliases=tuple(args.alias),
     )
+
+
+def limits(texts: list[str]) -> Limits:
+    """Bounds of a link: ``ingress=10Mbit``, or by their names in files: ``limits.ingress=10Mbit``."""
+    if not texts:
+        return Limits()
+    from nsbridge.files import parts
+
+    found = {}
+    for name, value in pairs("--limit", texts):
+        long = name if name in parts.LIMITS else f"limits.{name}"
+        if long not in parts.LIMITS:
+            known = ", ".join(field for field, _ in parts.LIMITS.values())
+            raise InvalidIntent(f"--limit has no {name!r}", fix=f"use one of {known}")
+        field, parser = parts.LIMITS[long]
+        found[field] = taken(f"--limit {name}", parser, value)
+    return Limits(**found)
 
 
 def _mac(text: str) -> str:

@@ -18,8 +18,22 @@ PORTS = many(
     metavar="PORT",
     help="publish a port: [HOST_IP|INTERFACE:][HOST_PORT:]PORT[/PROTOCOL], ranges too; repeatable",
 )
-IP = text("--ip", metavar="ADDRESS", help="IPv4 address, inside the network's subnet (default: the next free one)")
-IP6 = text("--ip6", metavar="ADDRESS", help="IPv6 address, inside the network's subnet (default: the next free one)")
+IP = many("--ip", metavar="ADDRESS", help="IPv4 address, inside the network's subnet (default: a free one); repeatable")
+IP6 = many(
+    "--ip6",
+    metavar="ADDRESS",
+    help="IPv6 address, inside the network's subnet (default: a free one); repeatable",
+)
+LINK = (
+    many("--link-local-ip", metavar="ADDRESS", help="one more address, good on this network alone; repeatable"),
+    text("--host-ifname", metavar="IFNAME", help="name of the interface's other end, on the host"),
+    many(
+        "--limit",
+        metavar="NAME=VALUE",
+        help="bound its link: ingress=10Mbit, egress=500kbit, delay=20ms, jitter=5ms, loss=0.5%%; repeatable",
+    ),
+    flag("--check-address", help="ask the neighbours before taking the address (RFC 5227); takes 0.3 s"),
+)
 MAC = text("--mac-address", metavar="MAC", help="MAC address of the interface")
 ALIAS = many("--alias", "--network-alias", metavar="NAME", help="one more name for the neighbours; repeatable")
 ENV = many("-e", "--env", metavar="NAME=VALUE", help="set a variable, or pass ours on with NAME alone; repeatable")

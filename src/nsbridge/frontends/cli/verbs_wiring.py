@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from nsbridge.frontends.cli.shared import ALIAS, ENDPOINT_FIELDS, IP, IP6, JSON, MAC, NET, NETWORK_FIELDS, PORTS, QUIET
+from nsbridge.frontends.cli.shared import (
+    ALIAS,
+    ENDPOINT_FIELDS,
+    IP,
+    IP6,
+    JSON,
+    LINK,
+    MAC,
+    NET,
+    NETWORK_FIELDS,
+    PORTS,
+    QUIET,
+)
 from nsbridge.frontends.cli.verb import REST, Verb, arg, flag, many, text
 
 NETWORKS = (
@@ -20,6 +32,19 @@ NETWORKS = (
             many("--gateway", metavar="ADDRESS", help="the bridge's address (default: the subnet's first)"),
             many("--ip-range", metavar="CIDR", help="give out addresses of this part alone"),
             many("--aux-address", metavar="NAME=ADDRESS", help="never give this address out; repeatable"),
+            many(
+                "--route",
+                metavar="CIDR,GATEWAY[,METRIC]",
+                help="a route for every endpoint; or CIDR,blackhole (unreachable, prohibit); repeatable",
+            ),
+            arg(
+                "-d",
+                "--driver",
+                default="bridge",
+                choices=("bridge", "macvlan", "ipvlan"),
+                metavar="DRIVER",
+                help="bridge (default), or macvlan, ipvlan: on the wire of -o parent=IFNAME",
+            ),
             flag("--ipv6", help="give it an IPv6 subnet too"),
             flag("--internal", help="no way in or out"),
             flag("--no-icc", help="endpoints may not talk to one another"),
@@ -32,7 +57,7 @@ NETWORKS = (
                 "-o",
                 "--opt",
                 metavar="OPTION=VALUE",
-                help="the same by docker's names: com.docker.network.bridge.name, …",
+                help="the same by docker's names: com.docker.network.bridge.name, …; mode=unmanaged: not ours",
             ),
             many("--label", metavar="NAME=VALUE", help="a note of your own; repeatable"),
             arg("name", metavar="NAME", help="its name"),
@@ -92,6 +117,7 @@ ENDPOINTS = (
             IP,
             IP6,
             MAC,
+            *LINK,
             ALIAS,
             PORTS,
             text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.firewall.ruleset import Element, Table
-from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
+from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, RoutingRule, Shaper, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,18 @@ def _link(link: Link) -> str:
 def _route(route: Route) -> str:
     dst = "default" if not route.dst.prefixlen else str(route.dst)
     via = f" via {route.via}" if route.via is not None else ""
-    return f"route {dst}{via} dev {route.link}{_within(route.netns)}"
+    kind = "" if route.kind == "unicast" else f"{route.kind} "
+    dev = f" dev {route.link}" if route.link else ""
+    table = f" table {route.table}" if route.table else ""
+    return f"route {kind}{dst}{via}{dev}{table}{_within(route.netns)}"
+
+
+def _shaper(shaper: Shaper) -> str:
+    parts = [f"limit of {shaper.link}:"]
+    parts += [f"rate {shaper.rate}bit"] if shaper.rate else []
+    parts += [f"{name} {value}us" for name, value in (("delay", shaper.delay), ("jitter", shaper.jitter)) if value]
+    parts += [f"loss {shaper.loss / 10_000:g}%"] if shaper.loss else []
+    return " ".join(parts) + _within(shaper.netns)
 
 
 def _foreign(accept: ForeignAccept) -> str:
@@ -51,6 +62,10 @@ def thing_text(thing: Thing) -> str:
         return f"address {thing.address} dev {thing.link}{_within(thing.netns)}"
     if isinstance(thing, Route):
         return _route(thing)
+    if isinstance(thing, RoutingRule):
+        return f"rule from {thing.src} table {thing.table}{_within(thing.netns)}"
+    if isinstance(thing, Shaper):
+        return _shaper(thing)
     if isinstance(thing, Sysctl):
         was = f" (was {thing.was})" if thing.was else ""
         return f"setting {thing.key.replace('/', '.')}={thing.value}{was}{_within(thing.netns)}"
