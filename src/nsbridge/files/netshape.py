@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -38,7 +38,7 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
     kind: ClassVar[str]
-    children: ClassVar[dict[str, tuple[Literal[each, one], type[Shape]]]] = {}
+    children: ClassVar[dict[str, tuple[Literal["each", "one"], type[Shape]]]] = {}
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
