@@ -190,8 +190,7 @@ def decide(
     chosen = topology.started_order(only)
     for name in topology.external:
         host.store.network(name)
-    changes: list[Change] = []
-    remarks = list(topology.warnings)
+    changes, remarks = list[Change](), list(topology.warnings)
     shared = networks.shared_steps(host, host.store.networks(), host.kernel.facts())[1]
     if shared:
         changes.append(Change("host", "", "mend", "the kernel doesn't hold what networks share", shared.steps))
