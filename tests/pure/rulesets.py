@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nsbridge.desired.ruleset import skeleton
 from nsbridge.firewall.ruleset import (
+    TURNS,
     Accept,
     Chain,
     Counter,
@@ -22,6 +23,8 @@ from nsbridge.firewall.ruleset import (
     Return,
     Rule,
     SetMarkBits,
+    Snat,
+    Span,
 )
 
 SKELETON = skeleton()
@@ -54,12 +57,16 @@ VALUES = {
     "inet_service": PORTS,
     "nf_proto": st.sampled_from(["ipv4", "ipv6"]),
     "verdict": st.sampled_from(["goto allow", "goto refuse_log"]),
+    "turn": st.integers(0, TURNS - 1),
 }
+SPANS = st.tuples(PORTS, PORTS).map(sorted).filter(lambda pair: pair[0] < pair[1]).map(lambda pair: Span(*pair))
 
 
 def _value(kind: str, interval: bool) -> st.SearchStrategy:
     if interval and kind in ("ipv4_addr", "ipv6_addr"):
         return networks(4 if kind == "ipv4_addr" else 6)
+    if interval and kind == "inet_service":
+        return SPANS | PORTS
     return VALUES[kind]
 
 
@@ -74,13 +81,22 @@ def _disjoint(elements: list[Element]) -> list[Element]:
 
 
 def _meet(first: object, second: object) -> bool:
-    return first.overlaps(second) if isinstance(first, (IPv4Network, IPv6Network)) else first == second
+    if isinstance(first, (IPv4Network, IPv6Network)):
+        return first.overlaps(second)
+    if isinstance(first, Span) or isinstance(second, Span):
+        (low, high), (least, most) = (
+            (one.first, one.last) if isinstance(one, Span) else (one, one) for one in (first, second)
+        )
+        return low <= most and least <= high
+    return first == second
 
 
 @st.composite
 def elements(draw: st.DrawFn) -> list[Element]:
     found = []
-    for one in SKELETON.sets:
+    # Of dozens of sets a few at a time: more would be too much to draw.
+    chosen = draw(st.lists(st.sampled_from(SKELETON.sets), max_size=8, unique=True))
+    for one in chosen:
         key = st.tuples(*[_value(kind, one.interval) for kind in one.key])
         data = st.tuples(*[VALUES[kind] for kind in one.data])
         found += [Element(PLACE, one.name, *pair) for pair in draw(st.lists(st.tuples(key, data), max_size=4))]
@@ -137,7 +153,9 @@ def nat_rules(draw: st.DrawFn) -> Rule:
     digit = "4" if family == "ip" else "6"
     one = Dnat(family, ("l4proto", "th dport"), f"publish{digit}")
     bound = Dnat(family, (f"{family} daddr", "l4proto", "th dport"), f"bound{digit}")
-    return Rule((*body, draw(st.sampled_from([one, bound]))))
+    turns = Dnat(family, ("l4proto", "th dport", "turn"), f"turns{digit}")
+    ranges = Dnat(family, (f"{family} daddr", "l4proto", "th dport"), f"ranges{digit}", port=False)
+    return Rule((*body, draw(st.sampled_from([one, bound, turns, ranges]))))
 
 
 @st.composite
@@ -147,6 +165,15 @@ def tables(draw: st.DrawFn) -> object:
         Chain("side", (Rule((Match("mark", (1, 1)), Return())),)),
         Chain("drawn", tuple(draw(st.lists(rules(), max_size=4))), "filter", "forward", draw(st.integers(-400, 400))),
         Chain("into", tuple(draw(st.lists(nat_rules(), max_size=2))), "nat", "prerouting", -100),
-        Chain("out", (Rule((*draw(st.lists(MATCHES, max_size=2)), Masquerade())),), "nat", "postrouting", 100),
+        Chain(
+            "out",
+            (
+                Rule((*draw(st.lists(MATCHES, max_size=2)), Masquerade())),
+                Rule((Counter(), Snat("ip", ("ip saddr",), "source4"))),
+            ),
+            "nat",
+            "postrouting",
+            100,
+        ),
     )
     return SKELETON.replace(chains=chains)

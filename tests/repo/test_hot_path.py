@@ -13,7 +13,7 @@ from source import SRC, Module, ids, imports, modules
 # meaning; the others are C, or loaded by every interpreter.
 ALLOWED = frozenset(
     "ipaddress errno os posix sys _thread _socket _struct _json _ctypes _blake2 fcntl marshal time _signal select "
-    "_posixsubprocess _operator array itertools termios resource".split()
+    "_posixsubprocess _operator gc array itertools termios resource".split()
 )
 NEVER = frozenset(
     "dataclasses enum typing abc re json socket subprocess logging pathlib contextlib functools collections ctypes "

@@ -1,20 +1,18 @@
-"""What one endpoint, and each of its published ports, should hold in the kernel: a fragment, whatever else is there."""
+"""What one endpoint should hold in the kernel: a fragment, whatever else is there. Its ports are in `ports`."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 
 from nsbridge.desired.guard import guard_elements
-from nsbridge.errors import InvalidIntent
-from nsbridge.firewall.ruleset import Element
-from nsbridge.model.names import ALIAS, PORT_GROUP, TABLE
+from nsbridge.model.names import ALIAS, PORT_GROUP
 from nsbridge.state.things import HOST, Address, Link, Route, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nsbridge.model.endpoint import Endpoint, PublishedPort
+    from nsbridge.model.endpoint import Endpoint
     from nsbridge.model.network import Network
-    from nsbridge.state.things import Address_, Network_, Thing
+    from nsbridge.state.things import Network_, Thing
 
 EVERYWHERE: dict[int, Network_] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 """The destination of a default route, by IP version."""
@@ -85,50 +83,3 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
                 )
             )
     return tuple(found)
-
-
-def _target(endpoint: Endpoint, version: int) -> Address_ | None:
-    address = endpoint.address(version)
-    return None if address is None else address.ip
-
-
-def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tuple[Element, ...]:
-    """Return the map elements of one published port: one a family, or one for the address it is bound to.
-
-    InvalidIntent when the network is internal, or when the endpoint has no address of that family.
-    """
-    if network.internal:
-        raise InvalidIntent(
-            f"port {port.target} of {endpoint.name!r} can't be published: network {network.name!r} is internal",
-            fix="publish it on a network that isn't, or make this one not internal",
-        )
-    found: list[Element] = []
-    for version in (4, 6):
-        bound = port.host_ip
-        if bound is not None and bound.version != version:
-            continue
-        target = _target(endpoint, version)
-        if target is None:
-            continue
-        if network.gateway_mode(version) == "routed":
-            # Reached at its own address, so the host's port and address don't matter (as with Docker).
-            said = f"{port.target}/{port.proto} of {endpoint.name!r}, without NAT"
-            found.append(Element(TABLE, f"routed{version}", (target, port.proto, port.target), why=said))
-            continue
-        everywhere = bound is None or bound.is_unspecified
-        key = (port.proto, port.host_port) if everywhere else (bound, port.proto, port.host_port)
-        name = f"publish{version}" if everywhere else f"bound{version}"
-        found.append(Element(TABLE, name, key, (target, port.target), why=f"{port} of {endpoint.name!r}"))
-    if not found:
-        raise InvalidIntent(
-            f"port {port} of {endpoint.name!r} can't be published: it has no IPv{port.host_ip.version} address"
-            if port.host_ip is not None
-            else f"port {port} of {endpoint.name!r} can't be published: it has no address",
-            fix="give the network a subnet of that family, or publish on an address of the other",
-        )
-    return tuple(found)
-
-
-def ports_things(network: Network, endpoint: Endpoint) -> tuple[Element, ...]:
-    """Return the map elements of all the endpoint's published ports."""
-    return tuple([element for port in endpoint.ports for element in port_things(network, endpoint, port)])

@@ -46,6 +46,10 @@ def network_elements(network: Network) -> tuple[Element, ...]:
         mode = network.gateway_mode(subnet.network.version)
         if network.masquerade and not network.internal and mode in ("nat", "nat-unprotected"):
             found.append(_member("hidden" + digit, subnet.network, why=f"{said} leaves with the host's address"))
+        for source in network.sources:
+            if source.version == subnet.network.version:
+                why = f"{said} leaves with this address"
+                found.append(Element(TABLE, "source" + digit, (subnet.network,), (source,), why=why))
         if mode == "routed":
             found.append(_member("routed", bridge, f"ipv{digit}", why=f"{said} has no NAT"))
         elif mode == "nat-unprotected":

@@ -36,6 +36,7 @@ from nsbridge.firewall.ruleset import (
     Rule,
     Set,
     SetMarkBits,
+    Snat,
     Table,
     Vmap,
 )
@@ -46,13 +47,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipaddress import IPv6Address
 
-    from nsbridge.firewall.ruleset import Expression, Field
+    from nsbridge.firewall.ruleset import Expression, Family, Field
 
 
 def _loopback() -> tuple[object, IPv6Address]:
     from ipaddress import IPv6Address, ip_network
 
     return ip_network("127.0.0.0/8"), IPv6Address("::1")
+
+
+def _link_local() -> object:
+    from ipaddress import ip_network
+
+    return ip_network("fe80::/10")
 
 
 def rule(*expressions: Expression, why: str) -> Rule:
@@ -92,6 +99,44 @@ SETS: tuple[Set, ...] = (
         ("ipv6_addr", "inet_service"),
         why="ports on one address of the host",
     ),
+    *[
+        one
+        for digit in ("4", "6")
+        for one in (
+            Set(
+                f"face{digit}",
+                ("ifname", "inet_proto", "inet_service"),
+                (f"ipv{digit}_addr", "inet_service"),
+                why="ports on one interface of the host",
+            ),
+            Set(
+                f"own{digit}",
+                (f"ipv{digit}_addr", "inet_proto", "inet_service"),
+                (f"ipv{digit}_addr", "inet_service"),
+                why="the same by the interface's addresses, for the host itself",
+            ),
+            Set(
+                f"turns{digit}",
+                ("inet_proto", "inet_service", "turn"),
+                (f"ipv{digit}_addr", "inet_service"),
+                why="ports that endpoints share, turn by turn",
+            ),
+            Set(
+                f"ranges{digit}",
+                (f"ipv{digit}_addr", "inet_proto", "inet_service"),
+                (f"ipv{digit}_addr",),
+                interval=True,
+                why="ranges of ports that keep their numbers",
+            ),
+            Set(
+                f"source{digit}",
+                (f"ipv{digit}_addr",),
+                (f"ipv{digit}_addr",),
+                interval=True,
+                why="subnets that leave with one address of the host",
+            ),
+        )
+    ],
 )
 
 
@@ -139,19 +184,52 @@ def _guard() -> Chain:
 
 
 def _publish(name: str, hook: str) -> Chain:
-    local = Match("fib daddr type", "local")
-    rules: list[Rule] = []
+    rules: list[Rule] = [
+        rule(
+            Match("fib daddr type", "local", negate=True),
+            Return(),
+            why="S6: only what is meant for an address of the host itself",
+        )
+    ]
     for digit, ip in _FAMILIES:
+        family: Family = "ip" if ip == "ip" else "ip6"
         daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
-        one = Dnat("ip" if ip == "ip" else "ip6", (daddr, "l4proto", "th dport"), f"bound{digit}")
-        every = Dnat("ip" if ip == "ip" else "ip6", ("l4proto", "th dport"), f"publish{digit}")
-        # The kernel has no route_localnet for IPv6: a rewritten [::1] is dropped on its way back, so leave it alone.
-        # That sockets on [::1] answer is the resident proxy's work.
-        ahead = (Match("ip6 daddr", _loopback()[1], negate=True),) if hook == "output" and ip == "ip6" else ()
-        rules.append(rule(*ahead, one, why=f"ports published on one {'IPv' + digit} address"))
-        rules.append(rule(*ahead, local, every, why="S6: ports published on every address, and only the host's own"))
-    where = "what comes in" if hook == "prerouting" else "what the host itself sends, to 127.0.0.1 too"
-    return Chain(name, tuple(rules), "nat", hook, -100, why=f"published ports, for {where}")
+        if ip == "ip6":
+            rules.append(_left_alone(hook))
+        one: tuple[Field, ...] = (daddr, "l4proto", "th dport")
+        this = Match("nfproto", f"ipv{digit}")
+        face = rule(
+            this,
+            Dnat(family, ("iifname", "l4proto", "th dport"), f"face{digit}"),
+            why="ports published on one interface",
+        )
+        own = rule(Dnat(family, one, f"own{digit}"), why="ports published on one interface, by its addresses")
+        rules += [
+            rule(Dnat(family, one, f"bound{digit}"), why=f"ports published on one IPv{digit} address"),
+            own if hook == "output" else face,
+            rule(
+                this, Dnat(family, ("l4proto", "th dport"), f"publish{digit}"), why="ports published on every address"
+            ),
+            rule(
+                this,
+                Dnat(family, ("l4proto", "th dport", "turn"), f"turns{digit}"),
+                why="ports shared by several endpoints: each new connection goes to the next one",
+            ),
+            rule(Dnat(family, one, f"ranges{digit}", port=False), why="ranges: the address changes, the port stays"),
+        ]
+    said = "what comes in" if hook == "prerouting" else "what the host itself sends, to 127.0.0.1 too"
+    return Chain(name, tuple(rules), "nat", hook, -100, why=f"published ports, for {said}")
+
+
+def _left_alone(hook: str) -> Rule:
+    """What the kernel would not route once its destination is rewritten: better left to a socket of the host."""
+    if hook == "output":
+        # There is no route_localnet for IPv6: a rewritten [::1] is dropped on its way back. That sockets on [::1]
+        # answer is the resident proxy's work.
+        return rule(Match("ip6 daddr", _loopback()[1]), Return(), why="[::1] can't leave the host: a proxy's work")
+    return rule(
+        Match("ip6 saddr", _link_local()), Return(), why="S20: link-local clients aren't forwarded: a proxy's work"
+    )
 
 
 def _gateway() -> Chain:
@@ -312,6 +390,13 @@ def _sources() -> Chain:
                 Match("ct status", ("dnat",)),
                 Masquerade(),
                 why="hairpin: back to its own network by a published port",
+            )
+        )
+        rules.append(
+            rule(
+                _NOT_OUT,
+                Snat("ip" if ip == "ip" else "ip6", (saddr,), f"source{digit}"),
+                why="the way out, with the address chosen for the network",
             )
         )
         rules.append(

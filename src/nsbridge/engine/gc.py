@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks, policies
+from nsbridge.engine import endpoints, networks, policies, shared
 from nsbridge.errors import NsbridgeError
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.plan.diff import removing
@@ -25,6 +25,7 @@ def remembered(host: Host) -> KernelState:
         things += network_things(network, network.mtu)
         for endpoint in host.store.endpoints(network.name):
             things += networks.things_of(host, network, endpoint)
+    things += shared.things(host.store)
     return KernelState(thing for thing in things if getattr(thing, "netns", HOST) == HOST)
 
 

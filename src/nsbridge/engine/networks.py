@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.addressing import with_subnets
-from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.guard import guard_elements
 from nsbridge.desired.network import host_things, network_things
-from nsbridge.engine import policies
+from nsbridge.desired.ports import ports_things
+from nsbridge.engine import policies, shared
 from nsbridge.engine.entries import Began, Dropped, Idle, Put
-from nsbridge.errors import InUse, NotFound, Taken, Unsupported
+from nsbridge.errors import InUse, InvalidIntent, NotFound, Taken, Unsupported
 from nsbridge.firewall.ruleset import Table
 from nsbridge.model.names import ADMIN, DEFAULT_NETWORK
 from nsbridge.model.network import Network
@@ -124,6 +125,7 @@ def restore_elements(host: Host, op: Operation) -> None:
             things += guard_elements(network, endpoint)
             things += ports_things(network, endpoint)
     things += policies.elements(host)
+    things += shared.things(host.store)
     lost = KernelState(things) - host.kernel.find(things)
     for step in diff(KernelState(), lost).steps:
         op.step(step)
@@ -142,6 +144,11 @@ def create_locked(host: Host, network: Network) -> Network:
             f"there is a network {network.name!r} already",
             fix=f"choose another name, or `nsbridge network rm {network.name}` first",
         )
+    for address in (*network.sources, *([network.host_binding] if network.host_binding else [])):
+        if not host.kernel.has_address(address):
+            raise InvalidIntent(
+                f"network {network.name!r} can't use {address}: it is no address of this host", fix="see `ip address`"
+            )
     with host.operation(f"network create {network.name}") as op:
         facts = host.kernel.facts()
         complete = chosen(host, network, facts)
@@ -180,6 +187,7 @@ def mend(host: Host, network: Network) -> tuple[Step, ...]:
     for endpoint in host.store.endpoints(network.name):
         things += guard_elements(network, endpoint)
         things += ports_things(network, endpoint)
+    things += shared.things(host.store, network.name)
     return diff(KernelState(host.kernel.find(things)), KernelState(things)).steps
 
 

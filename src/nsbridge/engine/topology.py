@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks, policies, services
+from nsbridge.engine import endpoints, networks, policies, ports, services
 from nsbridge.engine.entries import Began, Started
 from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
     from nsbridge.engine.services import Status
-    from nsbridge.model.endpoint import PublishedPort
+    from nsbridge.model.endpoint import Endpoint, PublishedPort
     from nsbridge.model.network import Network
     from nsbridge.model.service import Service, Topology
     from nsbridge.plan.step import Step
@@ -92,23 +92,11 @@ def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
     return tuple(found)
 
 
-def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list[PublishedPort], list[PublishedPort]]:
-    """Return which ports are to be published and which taken away; an ephemeral one is content with any."""
-    left, missing = list(have), []
-    for port in service.ports:
-        match = next(
-            (
-                one
-                for one in left
-                if one == port or (not port.host_port and one.replace(host_port=0, host_ip=port.host_ip) == port)
-            ),
-            None,
-        )
-        if match is None:
-            missing.append(port)
-        else:
-            left.remove(match)
-    return missing, left
+def _differing(
+    host: Host, service: Service, endpoint: Endpoint | None
+) -> tuple[list[PublishedPort], list[PublishedPort]]:
+    network = host.store.network(service.attachments[0].network)
+    return ports.differing(network, service.ports, endpoint.ports if endpoint else ())
 
 
 class _Looked:
@@ -144,7 +132,7 @@ def _service_change(
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[0].network, service.name)
-        missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+        missing, extra = _differing(host, service, endpoint)
         if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
@@ -310,7 +298,7 @@ def _do_ports(host: Host, service: Service) -> None:
         return
     network = service.attachments[0].network
     endpoint = host.store.endpoint(network, service.name)
-    missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+    missing, extra = _differing(host, service, endpoint)
     if extra:
         endpoints.unpublish(host, service.name, tuple(extra), network)
     if missing:

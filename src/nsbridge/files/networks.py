@@ -12,6 +12,7 @@ from nsbridge.model.network import Network, Subnet
 from nsbridge.values import Value
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
     from typing import Any
 
 
@@ -117,6 +118,14 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
         (("ipam", "config"), {"subnets": subnets}),
         (("driver_opts", "com.docker.network.bridge.name"), {"bridge": options.bridge or ""}),
         (("driver_opts", "com.docker.network.driver.mtu"), {"mtu": options.mtu or 0}),
+        (
+            ("driver_opts", "com.docker.network.bridge.host_binding_ipv4"),
+            {"host_binding": _binding(options.host_binding)},
+        ),
+        (
+            ("driver_opts", "com.docker.network.host_ipv4" if options.source4 else "com.docker.network.host_ipv6"),
+            {"sources": tuple(one for one in (options.source4, options.source6) if one is not None)},
+        ),
         *_filtering(options),
         (("policy",), {"policy": shape.policy or "allow", "policed": policed}),
     ]
@@ -126,6 +135,11 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
         except InvalidIntent as error:
             intent_fault(report, (*path, *where), error)
     return network
+
+
+def _binding(address: IPv4Address | None) -> IPv4Address | None:
+    """Everywhere, as Docker writes its default, is no binding."""
+    return None if address is None or address.is_unspecified else address
 
 
 def _subnets(path: Path, shape: NetworkShape, report: Report) -> tuple[Subnet, ...]:

@@ -55,6 +55,7 @@ Flag = Annotated[bool, BeforeValidator(_parsed(parts.flag)), WithJsonSchema({"ty
 User = Annotated[str, BeforeValidator(_parsed(parts.user)), WithJsonSchema(_NUMBER)]
 Mac = Annotated[str, BeforeValidator(_parsed(parts.mac)), WithJsonSchema({"type": "string"})]
 Port = Annotated[int, PlainValidator(_parsed(parts.port)), WithJsonSchema(_NUMBER)]
+Interface = Annotated[str, PlainValidator(_parsed(parts.ifname)), WithJsonSchema({"type": "string"})]
 Mtu = Annotated[int, PlainValidator(_parsed(parts.mtu)), WithJsonSchema(_NUMBER)]
 HostPort = Annotated[int, PlainValidator(_parsed(parts.host_port)), WithJsonSchema(_NUMBER)]
 Proto = Annotated[
@@ -168,6 +169,17 @@ class DriverOptionsShape(Shape):
         alias="com.docker.network.bridge.enable_ip_masquerade",
         description="Whether packets leave with the host's address; true if not given.",
     )
+    source4: Address4 | None = Field(
+        None,
+        alias="com.docker.network.host_ipv4",
+        description="The IPv4 address of the host with which packets leave; the route's if not given.",
+    )
+    source6: Address6 | None = Field(None, alias="com.docker.network.host_ipv6", description="The same for IPv6.")
+    host_binding: Address4 | None = Field(
+        None,
+        alias="com.docker.network.bridge.host_binding_ipv4",
+        description="The host's address on which ports are published that name none.",
+    )
     gateway_mode4: GatewayMode | None = Field(
         None,
         alias="com.docker.network.bridge.gateway_mode_ipv4",
@@ -254,6 +266,12 @@ class PortShape(Shape):
     host_ip: Address | None = Field(
         None, description="The host's address; all if not given. `0.0.0.0` is all of IPv4, `::` all of IPv6."
     )
+    interface: Interface | None = Field(
+        None, description="Instead of `host_ip`: an interface of the host, by name, whatever its addresses are."
+    )
+    share: Flag | None = Field(
+        None, description="Several services may publish this port; new connections go to each in turn."
+    )
     protocol: Proto | None = Field(None, description="`tcp` (if not given), `udp` or `sctp`.")
     mode: PortMode | None = Field(None, description="`host` or `ingress`; on one host they are the same.")
     name: Line | None = Field(None, description="For people; nothing is done with it.")
@@ -335,7 +353,7 @@ class ServiceShape(Shape):
     ) = Field(
         None,
         description="Published ports: `[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]`, also with ranges of equal length, "
-        "or maps. Without a host port a free one is chosen.",
+        "or maps. Without a host port a free one is chosen. An interface of the host may stand for HOST_IP.",
         examples=[["8088:80", "127.0.0.1:5353:53/udp", "3000-3005:3000-3005"]],
     )
     depends_on: (

@@ -8,6 +8,7 @@ nft 1.0.6 and its sources (src/rule.c, src/expression.c, src/mergesort.c).
 from __future__ import annotations
 
 from nsbridge.firewall.ruleset import (
+    TURNS,
     Accept,
     Counter,
     Dnat,
@@ -22,6 +23,7 @@ from nsbridge.firewall.ruleset import (
     Reject,
     Return,
     SetMarkBits,
+    Snat,
     Vmap,
     comment,
 )
@@ -63,6 +65,14 @@ _QUOTED = ("iifname", "oifname", "iifkind", "oifkind")
 _A_LINE = {"ipv4_addr": 2, "inet_service": 5, "inet_proto": 5, "nf_proto": 5}
 _NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 132, "udplite": 136}
 _NFPROTOS = {"ipv4": 2, "ipv6": 10}
+_TURN = f"numgen inc mod {TURNS}"
+_TYPEOF = {
+    "inet_proto": "meta l4proto",
+    "inet_service": "th dport",
+    "turn": _TURN,
+    "ipv4_addr": "ip daddr",
+    "ipv6_addr": "ip6 daddr",
+}
 
 
 def render(table: Table, elements: Iterable[Element] = (), *, stateless: bool = False) -> str:
@@ -80,8 +90,10 @@ def render(table: Table, elements: Iterable[Element] = (), *, stateless: bool = 
 
 def _set(one: Set, elements: Sequence[Element]) -> list[str]:
     lines = [f"\t{'map' if one.data else 'set'} {one.name} {{"]
-    data = f" : {' . '.join(one.data)}" if one.data else ""
-    lines.append(f"\t\ttype {' . '.join(one.key)}{data}")
+    named = "turn" in one.key  # a type without a name: nft tells it by the expressions
+    key, held = ([_TYPEOF[kind] for kind in kinds] if named else kinds for kinds in (one.key, one.data))
+    data = f" : {' . '.join(held)}" if held else ""
+    lines.append(f"\t\t{'typeof' if named else 'type'} {' . '.join(key)}{data}")
     if one.interval:
         lines.append("\t\tflags interval")
     if one.why:
@@ -132,7 +144,9 @@ def _bytes(kind: str, value: Any) -> bytes:
     if kind == "ifname":
         return str(value).encode().ljust(16, b"\0")
     if kind == "inet_service":
-        return int(value).to_bytes(2, "big")
+        return int(getattr(value, "first", value)).to_bytes(2, "big")
+    if kind == "turn":
+        return int(value).to_bytes(4, "little")
     if kind == "ether_addr":
         return bytes.fromhex(value.replace(":", ""))
     if kind in ("inet_proto", "nf_proto"):
@@ -197,6 +211,8 @@ def _counter(stateless: bool) -> str:
 
 
 def _field(name: str) -> str:
+    if name == "turn":
+        return _TURN
     # 64 bits into the ICMPv6 header; nft 1.0.6 has no name for it yet.
     return "@th,64,128" if name == "icmpv6 taddr" else f"meta {name}" if name in _META else name
 
@@ -236,6 +252,8 @@ def _expression(one: Expression) -> str:
             return f"meta mark set meta mark | {bits:#010x}"
         case Dnat(family, fields, name):
             return f"dnat {family} to {_fields(fields)} map @{name}"
+        case Snat(family, fields, name):
+            return f"snat {family} to {_fields(fields)} map @{name}"
         case Goto(chain):
             return f"goto {chain}"
         case Jump(chain):

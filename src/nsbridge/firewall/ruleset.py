@@ -34,9 +34,13 @@ if TYPE_CHECKING:
         "arp saddr ip", "arp saddr ether",
         "icmpv6 type",   # a number; names are in RFC 4861, section 4
         "icmpv6 taddr",  # the target of a neighbour solicitation or advertisement
+        "turn",          # 0 to TURNS - 1, another number for each packet
     ]  # fmt: skip
     Family: TypeAlias = Literal["ip", "ip6"]
 
+
+TURNS = 60
+"""How many places those who share a port divide among them: 60 is shared evenly by 2, 3, 4, 5, 6, 10, 12 …"""
 
 COMMENT = 127
 """Bytes of a comment that nft(8) reads back (NFTNL_UDATA_COMMENT_MAXLEN without its NUL)."""
@@ -103,7 +107,19 @@ class Log(Value):
 
 
 class Dnat(Value):
-    """Rewrite the destination to what map `name` holds for `fields`; without an element, go on."""
+    """Rewrite the destination to what map `name` holds for `fields`; without an element, go on.
+
+    port: the map holds an address and a port; otherwise an address alone, and the port stays.
+    """
+
+    family: Family
+    fields: tuple[Field, ...]
+    name: str
+    port: bool = True
+
+
+class Snat(Value):
+    """Rewrite the source to the address that map `name` holds for `fields`; without an element, go on."""
 
     family: Family
     fields: tuple[Field, ...]
@@ -158,6 +174,7 @@ if TYPE_CHECKING:
         | Counter
         | SetMarkBits
         | Dnat
+        | Snat
         | Masquerade
         | Accept
         | Drop
@@ -197,9 +214,9 @@ class Set(Value):
     """A set of keys, or a map when `data` is given. Its elements are values of their own.
 
     key, data: field types in order: ``ifname``, ``ipv4_addr``, ``ipv6_addr``, ``inet_proto``,
-    ``inet_service``, ``nf_proto``, ``ether_addr``; as data also ``verdict``, written ``goto CHAIN``.
-    interval: elements may be networks or spans; with more than one key field such a
-    set is a pipapo set (slow to insert into, so only for what is few).
+    ``inet_service``, ``nf_proto``, ``turn``, ``ether_addr``; as data also ``verdict``: ``goto CHAIN``. interval:
+    elements may be networks, or a `Span` of ports; with more than one key field such a set is a pipapo set (slow to
+    insert into, so only for what is few).
     """
 
     name: str

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Protocol
 
+    from nsbridge.firewall.ruleset import Element
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import ForeignAccept, Network_, Thing
+    from nsbridge.state.things import Address_, ForeignAccept, Network_, Thing
 
 
 class HostFacts(Value):
@@ -81,6 +82,18 @@ if TYPE_CHECKING:
         def port_listener(self, proto: str, address: Any, port: int) -> bool:
             """Tell whether a process of the host already holds that port (by trying to bind it)."""
 
+        def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
+            """Return the first port of a range that a process of the host holds, 0 without one. address: as above."""
+
+        def supports(self, proto: str) -> bool:
+            """Tell whether this kernel has that transport protocol."""
+
+        def has_address(self, address: Any) -> bool:
+            """Tell whether an address is one of the host's own."""
+
+        def addresses_of(self, link: str) -> tuple[Address_, ...]:
+            """Return the addresses of a link of the host, none without such a link. Link-local ones are left out."""
+
         def free_port(self, proto: str) -> int:
             """Return a host port that no process holds now, chosen by the kernel (ip_local_port_range)."""
 
@@ -92,3 +105,6 @@ if TYPE_CHECKING:
 
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""
+
+        def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
+            """Return all elements of a set, none without it. Costs a dump of that set: for those that hold little."""

@@ -25,6 +25,7 @@ from nsbridge.firewall.ruleset import (
     Rule,
     Set,
     SetMarkBits,
+    Snat,
     Vmap,
 )
 from nsbridge.kernel import nftschema as nf
@@ -33,7 +34,7 @@ from nsbridge.kernel.netlink import as_be32, as_text, attribute_list, attributes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     from nsbridge.firewall.ruleset import Expression
 
@@ -164,10 +165,10 @@ class _Reader:
             self.found.append(one)
 
     def load(self, name: str, item: Attributes) -> bool:
-        """Load a field, by meta, payload, ct or fib, into a register."""
+        """Load a field, by meta, payload, ct, fib or numgen, into a register."""
         if 1 not in item:
             return name == "meta" and self.set_mark(item)
-        last = 3 if name in ("meta", "ct") else 4
+        last = {"meta": 3, "ct": 3, "numgen": 5}.get(name, 4)
         numbers = [as_be32(item[kind]) for kind in range(2, last) if kind in item]
         field = nf.FIELD_BEHIND.get(self.carried, {}).get((name, tuple(numbers)))
         field = field or nf.FIELD_OF_LOAD.get((name, tuple(numbers)))
@@ -247,16 +248,22 @@ class _Reader:
         """Translate (nat) to what the lookup before it found."""
         name = {nf.FAMILIES["ip"]: "ip", nf.FAMILIES["ip6"]: "ip6"}.get(as_be32(item[2]))
         lookup, self.lookup = self.lookup, None
-        if lookup is None or name is None or as_be32(item[1]) != 1 or 5 not in item:
+        kind = as_be32(item[1])
+        if lookup is None or name is None or kind not in (nf.SNAT, nf.DNAT) or (kind == nf.SNAT and 5 in item):
             return False
         port = nf.FIRST_REGISTER + (1 if name == "ip" else 4)
-        ranges = (item.get(4, item[3]), item.get(6, item[5])) != (item[3], item[5])
-        # Kernels add the flags that follow from the registers: addresses (1) and ports (2) are given.
-        if _number(item[3]) != nf.FIRST_REGISTER or _number(item[5]) != port or ranges:
+        if _number(item[3]) != nf.FIRST_REGISTER or item.get(4, item[3]) != item[3]:
             return False
+        if 5 in item and (_number(item[5]) != port or item.get(6, item[5]) != item[5]):
+            return False
+        # Kernels add the flags that follow from the registers: addresses (1) and ports (2) are given.
         if as_be32(item.get(7, _NO_BYTES)) & ~3:
             return False
-        self.emit(Dnat(name, lookup[1], lookup[0]), lookup[1])  # type: ignore[arg-type]
+        fields: Any = lookup[1]
+        if kind == nf.SNAT:
+            self.emit(Snat(name, fields, lookup[0]), fields)  # type: ignore[arg-type]
+        else:
+            self.emit(Dnat(name, fields, lookup[0], 5 in item), fields)  # type: ignore[arg-type]
         return True
 
     def immediate(self, item: Attributes) -> bool:
@@ -274,10 +281,6 @@ class _Reader:
             return False
         self.emit(plain[code])
         return True
-
-    def byteorder(self, item: Attributes) -> bool:
-        """Take what nft 1.0.6 writes behind a protocol in an interval key: the order of the bytes of one byte."""
-        return item[1] == item[2] and as_be32(item[4]) == 1 and _number(item[1]) in self.registers
 
     def log(self, item: Attributes) -> bool:
         """Take a log with a prefix and nothing else."""
@@ -344,12 +347,14 @@ _READERS: dict[str, Callable[[_Reader, Attributes], bool]] = {
     "payload": lambda reader, item: reader.load("payload", item),
     "ct": lambda reader, item: reader.load("ct", item),
     "fib": lambda reader, item: reader.load("fib", item),
+    "numgen": lambda reader, item: reader.load("numgen", item),
     "bitwise": _Reader.bitwise,
+    # nft turns the protocol of an interval set's key around; one byte stays as it is.
+    "byteorder": lambda reader, item: item[1] == item[2] and as_be32(item[4]) == 1,
     "cmp": _Reader.compare,
     "lookup": _Reader.look_up,
     "nat": _Reader.translate,
     "immediate": _Reader.immediate,
-    "byteorder": _Reader.byteorder,
     "log": _Reader.log,
     "reject": _Reader.reject,
     "counter": lambda reader, item: reader.plain(Counter(), item, (1, 2, 3)),

@@ -41,6 +41,7 @@ _FORMATS = {
     "inet_service": "H2x",
     "nf_proto": "s3x",
     "ether_addr": "6s2x",
+    "turn": "4s",
 }
 
 _SHORT = Struct("=HH").pack

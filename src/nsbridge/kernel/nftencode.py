@@ -25,6 +25,7 @@ from nsbridge.firewall.ruleset import (
     Reject,
     Return,
     SetMarkBits,
+    Snat,
     Vmap,
     comment,
 )
@@ -167,6 +168,8 @@ def _set(table: Table, one: Set, number: int) -> bytes:
         body += nested(9, nested(2, fields))
     body += be32(10, number)
     orders = _order(0, one.key) + (_order(1, one.data) if one.data else b"")
+    if "turn" in one.key:
+        orders += _typeof(3, one.key) + _typeof(4, one.data)
     return message(nf.NEWSET, CREATE | EXCL, header(table.family) + body + attr(13, orders + _comment(7, one.why)))
 
 
@@ -174,6 +177,21 @@ def _order(tag: int, kinds: Sequence[str]) -> bytes:
     """User data that tells nft(8) the byte order: 1 the machine's, 2 network order, 0 where it can tell itself."""
     known = {"ifname": 1, "ipv4_addr": 2, "ipv6_addr": 2, "inet_service": 2}
     return bytes((tag, 4)) + nf.native(known.get(kinds[0], 0) if len(kinds) == 1 else 0)
+
+
+def _note(tag: int, data: bytes) -> bytes:
+    """An entry of user data: its tag, its length, what it holds."""
+    return bytes((tag, len(data))) + data
+
+
+def _typeof(tag: int, kinds: Sequence[str]) -> bytes:
+    """User data that tells nft(8) the expressions behind a concatenation: 13 is one, its parts numbered from 0."""
+    parts = b""
+    for place, kind in enumerate(kinds):
+        number, notes = nf.TYPEOF[kind]
+        inner = b"".join([_note(key, nf.native(note)) for key, note in enumerate(notes)])
+        parts += _note(place, _note(0, nf.native(number)) + _note(1, inner))
+    return _note(tag, _note(0, nf.native(13)) + _note(1, parts))
 
 
 def _comment(tag: int, why: str) -> bytes:
@@ -220,7 +238,7 @@ _NFPROTO = {"ip": "ipv4", "ip6": "ipv6"}
 def _reads(one: Expression) -> str:
     if type(one) is Match:
         return nf.family_of(one.field)
-    if type(one) is InSet or type(one) is Dnat or type(one) is Vmap:
+    if type(one) is InSet or type(one) is Dnat or type(one) is Snat or type(one) is Vmap:
         for name in one.fields:
             if family := nf.family_of(name):
                 return family
@@ -297,11 +315,15 @@ def _vmap(one: Vmap) -> list[bytes]:
 
 def _dnat(one: Dnat) -> list[bytes]:
     port = _register(nf.FIRST_REGISTER + nf.words("ipv4_addr" if one.family == "ip" else "ipv6_addr"))
+    # Address from the first register of the map's data, port from the one behind it.
+    return _translate(one, nf.DNAT, (be32(5, port),) if one.port else ())
+
+
+def _translate(one: Dnat | Snat, kind: int, port: tuple[bytes, ...] = ()) -> list[bytes]:
     return [
         *_load_all(one.fields),
         expression("lookup", text(1, one.name), be32(2, 1), be32(3, 1)),
-        # 1: destination NAT. Address from the first register of the map's data, port from the one behind it.
-        expression("nat", be32(1, 1), be32(2, nf.FAMILIES[one.family]), be32(3, 1), be32(5, port)),
+        expression("nat", be32(1, kind), be32(2, nf.FAMILIES[one.family]), be32(3, 1), *port),
     ]
 
 
@@ -320,6 +342,7 @@ _WRITERS: dict[type, Callable[[Any], list[bytes]]] = {
     Match: _match,
     InSet: _in_set,
     Dnat: _dnat,
+    Snat: lambda one: _translate(one, nf.SNAT),
     SetMarkBits: _mark_bits,
     Vmap: _vmap,
     # 4: warning, as nft(8) writes it.

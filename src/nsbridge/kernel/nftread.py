@@ -69,6 +69,16 @@ class NftReader:
         found = self._get(Element(table, name, key))
         return found.data if found is not None else None
 
+    def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
+        """Return all elements of a set of our table, none when there is no such set."""
+        one = self._set(table, name)
+        try:
+            return tuple(self._elements(one, table)) if one is not None else ()
+        except Refused as err:
+            if err.errno == errno.ENOENT:
+                return ()
+            raise self._refusal("read", err, ()) from err
+
     def observe(self) -> tuple[Table | Element, ...]:
         """Read our tables and every element in them; () when there is none.
 

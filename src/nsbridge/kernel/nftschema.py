@@ -11,6 +11,7 @@ import errno
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from nsbridge.errors import KernelError
+from nsbridge.firewall.ruleset import TURNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ CONTINUE, JUMP, GOTO, RETURN = -1, -3, -4, -5
 SET_ANONYMOUS, SET_CONSTANT, SET_INTERVAL, SET_MAP, SET_CONCAT = 1, 2, 4, 8, 0x80
 ELEMENT_END = 1
 
+SNAT, DNAT = 0, 1
+
 FIRST_REGISTER = 8
 """NFT_REG32_00; the registers of four bytes go on from here. 1 to 4 are older names for every fourth of them."""
 
@@ -52,6 +55,7 @@ TYPES = {
     "inet_proto": (12, 1),
     "inet_service": (13, 2),
     "ifname": (41, 16),
+    "turn": (4, 4),
 }
 """Type of a set's field: its number, by which nft(8) prints elements (src/datatype.c there), and its bytes."""
 
@@ -95,10 +99,12 @@ FIELDS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "arp saddr ip": ("payload", (NETWORK_HEADER, 14), "ipv4_addr"),
     "icmpv6 type": ("payload", (TRANSPORT_HEADER, 0), "icmpv6_type"),
     "icmpv6 taddr": ("payload", (TRANSPORT_HEADER, 8), "ipv6_addr"),
+    "turn": ("numgen", (TURNS, 0, 0), "turn"),
 }
 """Field of a rule: the expression that loads it, its arguments, its type.
 
 meta, ct: the key. payload: header and offset in bytes. fib: result (address type) and flags (destination).
+numgen: modulus, type (incremental) and offset.
 """
 
 PLACES_SHARED = {"arp": ("arp saddr ip", "arp saddr ether"), "icmpv6": ("icmpv6 type", "icmpv6 taddr")}
@@ -107,6 +113,20 @@ PLACES_SHARED = {"arp": ("arp saddr ip", "arp saddr ether"), "icmpv6": ("icmpv6 
 _SHARED = [field for fields in PLACES_SHARED.values() for field in fields]
 FIELD_OF_LOAD = {(name, arguments): field for field, (name, arguments, _) in FIELDS.items() if field not in _SHARED}
 FIELD_BEHIND = {carried: {FIELDS[field][:2]: field for field in fields} for carried, fields in PLACES_SHARED.items()}
+
+
+TYPEOF = {
+    "inet_proto": (9, (16,)),
+    "inet_service": (7, (11, 2)),
+    "turn": (23, (0, TURNS, 0)),
+    "ipv4_addr": (7, (12, 12)),
+    "ipv6_addr": (7, (13, 9)),
+}
+"""How nft(8) notes which expression a set's field is compared with, where the type alone doesn't say ("integer").
+
+Its number of the expression (include/expression.h: meta, payload, numgen) and what the expression notes: a key; a
+header and its field (include/proto.h); type, modulus and offset.
+"""
 
 
 def words(kind: str) -> int:
@@ -160,6 +180,8 @@ def pack_value(kind: str, value: Any) -> bytes:
             return bytes((NFPROTOS[value],))
         if kind == "fib_addrtype":
             return native(FIB_TYPES[value])
+        if kind == "turn":
+            return native(int(value))
         return native(bits(kind, value) if kind != "mark" else value)
     except (ValueError, KeyError, AttributeError, OverflowError, TypeError) as err:
         raise KernelError(f"{value!r} can't be a value of type {kind}: {err}", errno=errno.EINVAL) from err

@@ -95,7 +95,9 @@ class Network(Value):
 
     bridge: its interface on the host, named after the network when empty. internal: no way in or out. ipv6: wants
     an IPv6 subnet, chosen for it when `subnets` has none. icc: endpoints may talk to one another. masquerade:
-    leave with the host's address. mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
+    leave with the host's address. sources: the address of the host they leave with, at most one a family, instead of
+    the one that routing would choose. host_binding: where ports are published that name no address of their own.
+    mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
     when a person did. ephemeral: goes with its last endpoint (the default network). labels: (key, value) pairs.
     """
 
@@ -106,6 +108,8 @@ class Network(Value):
     ipv6: bool = False
     icc: bool = True
     masquerade: bool = True
+    sources: tuple[Address_, ...] = ()
+    host_binding: Address_ | None = None
     mtu: int = 0
     project: str = ""
     ephemeral: bool = False
@@ -129,6 +133,15 @@ class Network(Value):
         if len(versions) != len(set(versions)):
             raise InvalidIntent(
                 f"network {self.name!r} has two subnets of one family", fix="give one IPv4 and one IPv6 subnet at most"
+            )
+        given = [address.version for address in self.sources]
+        if len(given) != len(set(given)):
+            raise InvalidIntent(f"network {self.name!r} has two source addresses of one family", fix="give one of each")
+        if self.sources and (self.internal or not self.masquerade):
+            raise InvalidIntent(
+                f"network {self.name!r} can't leave with {self.sources[0]}: "
+                + ("it is internal" if self.internal else "masquerading is off"),
+                fix="drop the source address",
             )
         least = 1280 if 6 in versions else 68
         if self.mtu and not least <= self.mtu <= 65535:

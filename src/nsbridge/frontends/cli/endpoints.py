@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.engine.host import Host
+    from nsbridge.model.endpoint import PublishedPort
 
 
 def connect(host: Host, args: Any) -> None:
@@ -39,23 +40,48 @@ def connect(host: Host, args: Any) -> None:
 
 
 def disconnect(host: Host, args: Any) -> None:
-    """Take an endpoint away. It may be named as its namespace was to connect."""
-    name = args.name
-    if "/" in name or (name.isdecimal() and host.store.endpoint(args.network, name) is None):
-        name = netns_name(netns_path(name))
+    """Take endpoints away, several in one operation. Each may be named as its namespace was to connect."""
+    names = [_endpoint_name(host, args.network, name) for name in args.name]
+    if args.force:
+        names = [name for name in names if host.store.endpoint(args.network, name) is not None]
     try:
-        endpoints.disconnect(host, args.network, name)
+        if len(names) == 1:
+            endpoints.disconnect(host, args.network, names[0])
+        elif names:
+            endpoints.disconnect_all(host, args.network, names)
     except NotFound:
         if not args.force:
             raise
 
 
+def _endpoint_name(host: Host, network: str, name: str) -> str:
+    if "/" in name or (name.isdecimal() and host.store.endpoint(network, name) is None):
+        return netns_name(netns_path(name))
+    return name
+
+
 def publish(host: Host, args: Any) -> None:
     """Publish ports, and print them with what was chosen."""
     wanted = parse.ports("PORT", args.ports)
+    if args.drain or args.undrain:
+        _turn(host, args, wanted)
+        return
+    if args.share:
+        wanted = tuple(port.replace(share=True) for port in wanted)
     endpoint = endpoints.publish(host, args.name, wanted, args.net)
     for port in endpoint.ports[-len(wanted) :]:
         output.line(str(port))
+
+
+def _turn(host: Host, args: Any, ports: tuple[PublishedPort, ...]) -> None:
+    """Take an endpoint out of turn on shared ports, or let it in again."""
+    from nsbridge.engine import shared
+
+    endpoint = endpoints.find_one(host, args.name, args.net)
+    for port in ports:
+        found = shared.turn_out(host, endpoint, port, args.drain)
+        ready = [member.endpoint for member in found.members if not member.out]
+        output.line(f"{found.host_port}/{found.proto}: {', '.join(ready) or 'nobody'}")
 
 
 def unpublish(host: Host, args: Any) -> None:
