@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from nsbridge.files.faults import Path, Report
 from nsbridge.files.fields import IGNORED, UNSUPPORTED, asks_for_nothing
+from nsbridge.files.kinds import WRONG
 from nsbridge.files.parts import kind_of
-from nsbridge.files.shape import WRONG, Shape, TopologyShape
+from nsbridge.files.shape import Shape, TopologyShape
 
 _WANTED = {
     "union_tag_not_found": "a map or a list",

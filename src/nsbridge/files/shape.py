@@ -7,104 +7,43 @@ in `parts` take; what fields mean together is checked later, on the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from nsbridge.files import parts
-from nsbridge.files.faults import Wrong
 from nsbridge.files.fields import IGNORED
-from nsbridge.model.network import GATEWAY_MODES, POLICIES
-
-WRONG = "nsbridge"
-"""Type of the errors that our own parsers raise inside pydantic."""
-
-MAP, LIST, SHORT = "<map>", "<list>", "<short>"
-"""Tags of the two forms; pydantic puts them into an error's location, and no key looks like them."""
-
-
-def _parsed(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Turn Wrong into pydantic's kind of error, so that it collects them."""
-
-    def checked(value: Any) -> Any:
-        try:
-            return parse(value)
-        except Wrong as wrong:
-            raise PydanticCustomError(WRONG, "{message}", {"message": wrong.message, "hint": wrong.hint}) from None
-
-    return checked
-
-
-def _form(value: Any) -> str | None:
-    return MAP if isinstance(value, dict) else LIST if isinstance(value, list) else None
-
-
-def _port_form(value: Any) -> str:
-    return MAP if isinstance(value, dict) else SHORT
-
-
-_SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean"]}
-_NUMBER: dict[str, Any] = {"type": ["string", "integer"]}
-
-Text = Annotated[str, BeforeValidator(_parsed(parts.text)), WithJsonSchema(_SCALAR)]
-Line = Annotated[str, BeforeValidator(_parsed(parts.text)), WithJsonSchema({"type": "string"})]
-Flag = Annotated[bool, BeforeValidator(_parsed(parts.flag)), WithJsonSchema({"type": ["boolean", "string"]})]
-User = Annotated[str, BeforeValidator(_parsed(parts.user)), WithJsonSchema(_NUMBER)]
-Mac = Annotated[str, BeforeValidator(_parsed(parts.mac)), WithJsonSchema({"type": "string"})]
-Port = Annotated[int, PlainValidator(_parsed(parts.port)), WithJsonSchema(_NUMBER)]
-Interface = Annotated[str, PlainValidator(_parsed(parts.ifname)), WithJsonSchema({"type": "string"})]
-Mtu = Annotated[int, PlainValidator(_parsed(parts.mtu)), WithJsonSchema(_NUMBER)]
-HostPort = Annotated[int, PlainValidator(_parsed(parts.host_port)), WithJsonSchema(_NUMBER)]
-Proto = Annotated[
-    Literal["tcp", "udp", "sctp"], PlainValidator(_parsed(parts.protocol)), WithJsonSchema({"type": "string"})
-]
-Address = Annotated[Any, PlainValidator(_parsed(parts.address)), WithJsonSchema({"type": "string"})]
-Address4 = Annotated[IPv4Address, PlainValidator(_parsed(parts.address4)), WithJsonSchema({"type": "string"})]
-Address6 = Annotated[IPv6Address, PlainValidator(_parsed(parts.address6)), WithJsonSchema({"type": "string"})]
-Cidr = Annotated[Any, PlainValidator(_parsed(parts.network)), WithJsonSchema({"type": "string"})]
-Pair = Annotated[tuple[str, str | None], PlainValidator(_parsed(parts.pair)), WithJsonSchema({"type": "string"})]
-ShortPorts = Annotated[Any, PlainValidator(_parsed(parts.short_ports)), WithJsonSchema(_NUMBER)]
-Driver = Annotated[
-    str, BeforeValidator(_parsed(parts.only("bridge", "default"))), WithJsonSchema({"enum": ["bridge", "default"]})
-]
-IpamDriver = Annotated[str, BeforeValidator(_parsed(parts.only("default"))), WithJsonSchema({"enum": ["default"]})]
-PortMode = Annotated[
-    str, BeforeValidator(_parsed(parts.only("host", "ingress"))), WithJsonSchema({"enum": ["host", "ingress"]})
-]
-Verdict = Annotated[str, BeforeValidator(_parsed(parts.one_of(*POLICIES))), WithJsonSchema({"enum": list(POLICIES)})]
-GatewayMode = Annotated[
-    str, BeforeValidator(_parsed(parts.one_of(*GATEWAY_MODES))), WithJsonSchema({"enum": list(GATEWAY_MODES)})
-]
-Condition = Annotated[
-    str,
-    BeforeValidator(
-        _parsed(parts.only("service_started", hint="only service_started is supported: wait for more in the command"))
-    ),
-    WithJsonSchema({"enum": ["service_started"]}),
-]
-NeverRestart = Annotated[
-    bool,
-    BeforeValidator(_parsed(parts.only_flag(False, "services are not restarted with others: remove it"))),
-    WithJsonSchema({"enum": [False, "false"]}),
-]
-AlwaysIPv4 = Annotated[
-    bool,
-    BeforeValidator(_parsed(parts.only_flag(True, "networks without IPv4 are not supported: remove it"))),
-    WithJsonSchema({"enum": [True, "true"]}),
-]
-Words = Annotated[
-    tuple[str, ...],
-    PlainValidator(_parsed(parts.words)),
-    WithJsonSchema({"oneOf": [{"type": "string"}, {"type": "array", "items": _SCALAR}]}),
-]
-Pairs = Annotated[
-    Annotated[dict[str, Text | None], Tag(MAP)] | Annotated[list[Pair], Tag(LIST)],
-    Discriminator(_form),
-]
-_NAMES: dict[str, Any] = {"propertyNames": {"pattern": "^[a-zA-Z0-9][a-zA-Z0-9._-]*$"}}
+from nsbridge.files.kinds import (
+    LIST,
+    MAP,
+    NAMES,
+    SHORT,
+    Address,
+    Address4,
+    Address6,
+    AlwaysIPv4,
+    Cidr,
+    Condition,
+    Driver,
+    Flag,
+    GatewayMode,
+    HostPort,
+    Interface,
+    IpamDriver,
+    Line,
+    Mac,
+    Mtu,
+    NeverRestart,
+    Pairs,
+    Port,
+    PortMode,
+    Proto,
+    ShortPorts,
+    User,
+    Verdict,
+    Words,
+    form_of,
+    port_form,
+)
 
 
 class Shape(BaseModel):
@@ -247,7 +186,7 @@ class NetworkShape(Shape):
     )
     ipam: IpamShape | None = Field(None, description="Its subnets.")
     external: (
-        Annotated[Annotated[Flag, Tag(SHORT)] | Annotated[ExternalShape, Tag(MAP)], Discriminator(_port_form)] | None
+        Annotated[Annotated[Flag, Tag(SHORT)] | Annotated[ExternalShape, Tag(MAP)], Discriminator(port_form)] | None
     ) = Field(None, description="It must exist already and outlives `down`; only `name` may stand beside it.")
     labels: Pairs | None = Field(None, description="Names and values for your own use; a map, or a list of NAME=VALUE.")
     policy: Verdict | None = Field(
@@ -328,7 +267,7 @@ class ServiceShape(Shape):
     networks: (
         Annotated[
             Annotated[dict[str, AttachmentShape | None], Tag(MAP)] | Annotated[list[Line], Tag(LIST)],
-            Discriminator(_form),
+            Discriminator(form_of),
         ]
         | None
     ) = Field(
@@ -346,7 +285,7 @@ class ServiceShape(Shape):
         list[
             Annotated[
                 Annotated[ShortPorts, Tag(SHORT)] | Annotated[PortShape, Tag(MAP)],
-                Discriminator(_port_form),
+                Discriminator(port_form),
             ]
         ]
         | None
@@ -359,7 +298,7 @@ class ServiceShape(Shape):
     depends_on: (
         Annotated[
             Annotated[dict[str, DependencyShape], Tag(MAP)] | Annotated[list[Line], Tag(LIST)],
-            Discriminator(_form),
+            Discriminator(form_of),
         ]
         | None
     ) = Field(None, description="Services that are started before it: a list, or a map with conditions.")
@@ -379,10 +318,10 @@ class TopologyShape(Shape):
         None, description="The project; begins the real names of its networks. The directory's name if not given."
     )
     networks: dict[str, NetworkShape | None] | None = Field(
-        None, description="The project's networks by key.", json_schema_extra=_NAMES
+        None, description="The project's networks by key.", json_schema_extra=NAMES
     )
     services: dict[str, ServiceShape | None] | None = Field(
-        None, description="The project's services by name, which names their namespaces.", json_schema_extra=_NAMES
+        None, description="The project's services by name, which names their namespaces.", json_schema_extra=NAMES
     )
     policy: list[PolicyShape] | None = Field(
         None, description="What may talk to what: rules, of which the first that fits decides."
