@@ -56,8 +56,8 @@ VALUES = {
     "inet_proto": PROTOS,
     "inet_service": PORTS,
     "nf_proto": st.sampled_from(["ipv4", "ipv6"]),
-    "verdict": st.sampled_from(["goto allow", "goto refuse_log"]),
     "turn": st.integers(0, TURNS - 1),
+    "verdict": st.sampled_from(["goto allow", "goto refuse_log"]),
 }
 SPANS = st.tuples(PORTS, PORTS).map(sorted).filter(lambda pair: pair[0] < pair[1]).map(lambda pair: Span(*pair))
 

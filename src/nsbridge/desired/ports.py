@@ -60,7 +60,10 @@ def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tu
             continue
         reachable = True
         if network.gateway_mode(version) == "routed":
-            found += _routed(version, port, target, f"{port.target}/{port.proto} of {endpoint.name!r}, without NAT")
+            # Reached at its own address, so the host's port and address don't matter (as with Docker).
+            said = f"{port.target}/{port.proto} of {endpoint.name!r}, without NAT"
+            doors = [(target, port.proto, port.target + more) for more in range(port.count)]
+            found += [Element(TABLE, f"routed{version}", door, why=said) for door in doors]
         elif not port.share:
             found += _elements(version, port, target, f"{port} of {endpoint.name!r}")
     if not reachable:

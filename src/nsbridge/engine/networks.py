@@ -124,8 +124,8 @@ def restore_elements(host: Host, op: Operation) -> None:
         for endpoint in host.store.endpoints(network.name):
             things += guard_elements(network, endpoint)
             things += ports_things(network, endpoint)
-    things += policies.elements(host)
     things += shared.things(host.store)
+    things += policies.elements(host)
     lost = KernelState(things) - host.kernel.find(things)
     for step in diff(KernelState(), lost).steps:
         op.step(step)

@@ -199,14 +199,20 @@ def decide(
             change = Change("service", service.name, "recreate", "asked for")
         changes += [change] if change else []
     orphans = [record.service.name for record in _orphans(host, topology)]
-    if remove_orphans:
-        changes += [Change("service", name, "remove", "the file doesn't have it") for name in orphans]
-    elif orphans:
+    if orphans and not remove_orphans:
         remarks.append(f"not in the file any more: {', '.join(orphans)} (--remove-orphans takes them away)")
-    for network in _unused(host, topology):
-        if remove_orphans or not any(endpoint for endpoint in host.store.endpoints(network.name)):
-            changes.append(Change("network", network.name, "remove", "the file doesn't have it"))
+    changes += _gone(host, topology, orphans if remove_orphans else [], remove_orphans)
     return Decision(tuple(changes), tuple(remarks))
+
+
+def _gone(host: Host, topology: Topology, orphans: list[str], with_orphans: bool) -> list[Change]:
+    """Services and networks that the file doesn't have any more."""
+    why = "the file doesn't have it"
+    found = [Change("service", name, "remove", why) for name in orphans]
+    for network in _unused(host, topology):
+        if with_orphans or not host.store.endpoints(network.name):
+            found.append(Change("network", network.name, "remove", why))
+    return found
 
 
 # doing

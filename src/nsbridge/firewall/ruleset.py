@@ -29,12 +29,12 @@ if TYPE_CHECKING:
         "ct status",     # ("dnat",)
         "mark",          # the packet mark
         "fib daddr type",  # "local" when the destination is one of the host's own addresses
+        "turn",          # 0 to TURNS - 1, another number for each packet
         "protocol",      # what a frame carries: "ip", "ip6", "arp"
         "ether saddr",   # a MAC as text, lower case with colons; of frames, so in a bridge table only
         "arp saddr ip", "arp saddr ether",
         "icmpv6 type",   # a number; names are in RFC 4861, section 4
         "icmpv6 taddr",  # the target of a neighbour solicitation or advertisement
-        "turn",          # 0 to TURNS - 1, another number for each packet
     ]  # fmt: skip
     Family: TypeAlias = Literal["ip", "ip6"]
 
@@ -214,9 +214,9 @@ class Set(Value):
     """A set of keys, or a map when `data` is given. Its elements are values of their own.
 
     key, data: field types in order: ``ifname``, ``ipv4_addr``, ``ipv6_addr``, ``inet_proto``,
-    ``inet_service``, ``nf_proto``, ``turn``, ``ether_addr``; as data also ``verdict``: ``goto CHAIN``. interval:
-    elements may be networks, or a `Span` of ports; with more than one key field such a set is a pipapo set (slow to
-    insert into, so only for what is few).
+    ``inet_service``, ``nf_proto``, ``ether_addr``, ``turn``; as data also ``verdict``, written ``goto CHAIN``.
+    interval: elements may be networks, or a `Span` of ports; with more than one key field such a set is a pipapo
+    set (slow to insert into, so only for what is few).
     """
 
     name: str

@@ -349,8 +349,6 @@ _READERS: dict[str, Callable[[_Reader, Attributes], bool]] = {
     "fib": lambda reader, item: reader.load("fib", item),
     "numgen": lambda reader, item: reader.load("numgen", item),
     "bitwise": _Reader.bitwise,
-    # nft turns the protocol of an interval set's key around; one byte stays as it is.
-    "byteorder": lambda reader, item: item[1] == item[2] and as_be32(item[4]) == 1,
     "cmp": _Reader.compare,
     "lookup": _Reader.look_up,
     "nat": _Reader.translate,

@@ -40,8 +40,8 @@ _FORMATS = {
     "inet_proto": "s3x",
     "inet_service": "H2x",
     "nf_proto": "s3x",
-    "ether_addr": "6s2x",
     "turn": "4s",
+    "ether_addr": "6s2x",
 }
 
 _SHORT = Struct("=HH").pack

@@ -238,7 +238,7 @@ _NFPROTO = {"ip": "ipv4", "ip6": "ipv6"}
 def _reads(one: Expression) -> str:
     if type(one) is Match:
         return nf.family_of(one.field)
-    if type(one) is InSet or type(one) is Dnat or type(one) is Snat or type(one) is Vmap:
+    if isinstance(one, InSet | Dnat | Snat | Vmap):
         for name in one.fields:
             if family := nf.family_of(name):
                 return family

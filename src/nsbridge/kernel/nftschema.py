@@ -93,13 +93,13 @@ FIELDS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "ct state": ("ct", (0,), "ct_state"),
     "ct status": ("ct", (2,), "ct_status"),
     "fib daddr type": ("fib", (3, 2), "fib_addrtype"),
+    "turn": ("numgen", (TURNS, 0, 0), "turn"),
     "protocol": ("meta", (1,), "ether_type"),
     "ether saddr": ("payload", (LINK_HEADER, 6), "ether_addr"),
     "arp saddr ether": ("payload", (NETWORK_HEADER, 8), "ether_addr"),
     "arp saddr ip": ("payload", (NETWORK_HEADER, 14), "ipv4_addr"),
     "icmpv6 type": ("payload", (TRANSPORT_HEADER, 0), "icmpv6_type"),
     "icmpv6 taddr": ("payload", (TRANSPORT_HEADER, 8), "ipv6_addr"),
-    "turn": ("numgen", (TURNS, 0, 0), "turn"),
 }
 """Field of a rule: the expression that loads it, its arguments, its type.
 
