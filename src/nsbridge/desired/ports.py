@@ -76,14 +76,6 @@ def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tu
     return tuple(found)
 
 
-def _routed(version: int, port: PublishedPort, target: Address_, why: str) -> list[Element]:
-    """Reached at its own address, so the host's port and address don't matter (as with Docker)."""
-    return [
-        Element(TABLE, f"routed{version}", (target, port.proto, port.target + more), why=why)
-        for more in range(port.count)
-    ]
-
-
 def _elements(version: int, port: PublishedPort, target: Address_, why: str) -> list[Element]:
     bound = None if port.host_ip is None or port.host_ip.is_unspecified else port.host_ip
     if port.count > 1 and port.host_port == port.target and not port.interface:

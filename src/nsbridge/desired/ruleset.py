@@ -29,15 +29,19 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Log,
     Masquerade,
     Match,
+    Reject,
     Return,
     Rule,
     SetMarkBits,
     Snat,
     Table,
+    Vmap,
 )
 from nsbridge.model.names import ADMIN, MARK_BIT, TABLE
+from nsbridge.model.policy import IN_LEVELS, OUT_LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -226,6 +230,40 @@ def _direct() -> list[Rule]:
     return found
 
 
+def _policies() -> tuple[Chain, Chain]:
+    """New connections meet the levels in order; the first element that holds them decides."""
+    rules: dict[str, list[Rule]] = {"out": [], "in": []}
+    for way, levels in (("out", OUT_LEVELS), ("in", IN_LEVELS)):
+        for level in range(1, levels + 1):
+            for digit, ip in _FAMILIES:
+                fields: tuple[Field, ...] = (
+                    ("ip saddr", "ip daddr", "l4proto", "th dport")
+                    if ip == "ip"
+                    else ("ip6 saddr", "ip6 daddr", "l4proto", "th dport")
+                )
+                rules[way].append(rule(Vmap(fields, f"{way}{digit}_{level}"), why=f"level {level}, IPv{digit}"))
+    rules["out"].append(rule(Vmap(("iifname",), "defaults"), why="what a network lets its endpoints begin otherwise"))
+    return (
+        Chain("policy_out", tuple(rules["out"]), why="connections that endpoints begin"),
+        Chain("policy_in", tuple(rules["in"]), why="connections from outside"),
+    )
+
+
+DENY_PREFIX, ALLOW_PREFIX = "nsbridge deny: ", "nsbridge allow: "
+"""How lines in the kernel's log begin."""
+
+
+def _verdicts() -> tuple[Chain, ...]:
+    """Where elements of a policy lead."""
+    return (
+        Chain("allow_log", (rule(Log(ALLOW_PREFIX), Goto("allow"), why=""),), why="allowed, and logged"),
+        Chain("deny", (rule(Counter(), Drop(), why=""),), why="denied without a word"),
+        Chain("deny_log", (rule(Log(DENY_PREFIX), Goto("deny"), why=""),), why="denied, and logged"),
+        Chain("refuse", (rule(Counter(), Reject(), why=""),), why="denied, and the sender is told"),
+        Chain("refuse_log", (rule(Log(DENY_PREFIX), Goto("refuse"), why=""),), why="denied, told and logged"),
+    )
+
+
 def _strangers() -> Chain:
     others_in = (Match("iifkind", "bridge"), InSet(("iifname",), "closed", negate=True))
     others_out = (Match("oifkind", "bridge"), InSet(("oifname",), "closed", negate=True))
@@ -284,9 +322,9 @@ def skeleton() -> Table:
     """Return the whole table without elements; the same value every time."""
     chains = (
         _allow(),
-        *verdict_chains(),
+        *_verdicts(),
         Chain(ADMIN, (), why="your own rules: nft add rule inet nsbridge admin ...; nsbridge never changes them"),
-        *policy_chains(),
+        *_policies(),
         _strangers(),
         _guard(),
         _publish("publish_in", "prerouting"),

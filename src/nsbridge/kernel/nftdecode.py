@@ -282,6 +282,10 @@ class _Reader:
         self.emit(plain[code])
         return True
 
+    def byteorder(self, item: Attributes) -> bool:
+        """Take what nft 1.0.6 writes behind a protocol in an interval key: the order of the bytes of one byte."""
+        return item[1] == item[2] and as_be32(item[4]) == 1 and _number(item[1]) in self.registers
+
     def log(self, item: Attributes) -> bool:
         """Take a log with a prefix and nothing else."""
         level = as_be32(item.get(5, b"\0\0\0\4"))
@@ -353,6 +357,7 @@ _READERS: dict[str, Callable[[_Reader, Attributes], bool]] = {
     "lookup": _Reader.look_up,
     "nat": _Reader.translate,
     "immediate": _Reader.immediate,
+    "byteorder": _Reader.byteorder,
     "log": _Reader.log,
     "reject": _Reader.reject,
     "counter": lambda reader, item: reader.plain(Counter(), item, (1, 2, 3)),
