@@ -94,7 +94,9 @@ def _meet(first: object, second: object) -> bool:
 @st.composite
 def elements(draw: st.DrawFn) -> list[Element]:
     found = []
-    for one in SKELETON.sets:
+    # Of dozens of sets a few at a time: more would be too much to draw.
+    chosen = draw(st.lists(st.sampled_from(SKELETON.sets), max_size=8, unique=True))
+    for one in chosen:
         key = st.tuples(*[_value(kind, one.interval) for kind in one.key])
         data = st.tuples(*[VALUES[kind] for kind in one.data])
         found += [Element(PLACE, one.name, *pair) for pair in draw(st.lists(st.tuples(key, data), max_size=4))]

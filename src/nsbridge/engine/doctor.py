@@ -74,6 +74,24 @@ def _foreign_chains(host: Host, facts: HostFacts) -> Iterator[Finding]:
             yield Finding("note", name, "our first network will put one rule there, and take it away at the end")
 
 
+def _guards(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Whether frames between ports are checked."""
+    if not facts.bridge_filter:
+        yield Finding(
+            "warning",
+            "nf_tables can't filter between the ports of a bridge here, so endpoints may send in each other's name",
+            "networks work without these guards; `icc: false` then closes published ports of neighbours too",
+            "use a kernel with CONFIG_NF_TABLES_BRIDGE, or `modprobe nft_meta_bridge`",
+        )
+    elif unguarded := [network.name for network in host.store.networks() if not network.guarded]:
+        yield Finding(
+            "note",
+            f"endpoints of {', '.join(unguarded)} may send in each other's name",
+            "the network was made when this kernel couldn't tell",
+            "make it anew",
+        )
+
+
 def _table(host: Host, facts: HostFacts) -> Iterator[Finding]:
     """Whether our rules are still as we wrote them."""
     steps = [step for network in host.store.networks() for step in networks.mend(host, network)]
@@ -188,6 +206,7 @@ def _interfaces(host: Host, facts: HostFacts) -> Iterator[Finding]:
 CHECKS = (
     _forwarding,
     _foreign_chains,
+    _guards,
     _table,
     _subnets,
     _listeners,

@@ -88,6 +88,21 @@ NETWORKS = (
         fields=NETWORK_FIELDS,
     ),
     Verb(
+        "policy ls",
+        "networks",
+        "List who may talk to whom: the rules of files, in their order",
+        "policy:listing",
+        (JSON,),
+        examples=("policy ls", "policy ls --json"),
+        fields=(
+            ("project", "the project whose file has it"),
+            ("rule", "as it may stand in a file"),
+            ("verdict", "allow, deny or reject"),
+            ("log", "whether the kernel's log tells"),
+            ("map", "the maps of table inet nsbridge it stands in: out_1 means out4_1 and out6_1"),
+        ),
+    ),
+    Verb(
         "network rm",
         "networks",
         "Remove networks that nobody is on",
