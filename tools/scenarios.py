@@ -102,8 +102,45 @@ SCENARIOS = (
     Scenario(
         "published-range",
         "A range of ports",
-        "A range is an element for each port: nft can't shift a range, and looking one up costs the same.",
-        _web('["8000-8003:9000-9003"]'),
+        "A range that keeps its numbers is one element of `ranges4`, however long it is. A shifted one is an element "
+        "for each port, since nft can't shift a range.",
+        _web('["3000-3999:3000-3999", "8000-8003:9000-9003"]'),
+    ),
+    Scenario(
+        "published-on-an-interface",
+        "A port on an interface",
+        "What comes in by up0 is looked up by that name, so its addresses may change; for the host itself the port is "
+        "in `own4` under the address that up0 had when it was published.",
+        _web('["up0:8080:80"]'),
+    ),
+    Scenario(
+        "shared-port",
+        "A port that two endpoints share",
+        "Sixty turns are dealt out among those who share the port; the kernel counts, and each new connection goes to "
+        "the one whose turn it is.",
+        """\
+name: lab
+networks:
+  web:
+    name: web
+    ipam:
+      config:
+        - subnet: 10.20.0.0/24
+services:
+  one:
+    networks: {web: {ipv4_address: 10.20.0.2}}
+    ports: [{target: 80, published: 8080, share: true}]
+  two:
+    networks: {web: {ipv4_address: 10.20.0.3}}
+    ports: [{target: 80, published: 8080, share: true}]
+""",
+    ),
+    Scenario(
+        "fixed-source",
+        "A fixed address for the way out",
+        "The subnet is in `source4` with the address that its packets leave with; masquerading comes after it, and "
+        "finds nothing left to do.",
+        _plain("    driver_opts:\n      com.docker.network.host_ipv4: 198.51.100.1\n"),
     ),
     Scenario(
         "internal",

@@ -150,7 +150,7 @@ _LEFT_OUT = re.compile(
 )
 _RANDOM = re.compile(r"(nsb[0-9a-f]{12}\W[^\n]*\n +link/ether )\S+")
 _MASKED = re.compile(r'"(?:pid|started|netns_id)": \d+|"since": [\d.]+')
-_IGNORED = ("boot", "lock", "names.lock", "hosts.lock", "projects.lock", "resolv.conf")
+_IGNORED = ("boot", "lock", "ports.lock", "names.lock", "hosts.lock", "projects.lock", "resolv.conf")
 _SETTINGS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/*/accept_ra", "ipv4/conf/*/route_localnet")
 
 

@@ -48,7 +48,12 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 WEB = Network("web", (Subnet(ip_network("10.9.0.0/24")), Subnet(ip_network("fd09::/64"))), ipv6=True, bridge="web")
 FIXED = Attachment("web", ip_address("10.9.0.7"), ip_address("fd09::7"), aliases=("www",))
 PORTS = (PublishedPort(80, 8080), PublishedPort(53, 5353, "udp", ip_address("127.0.0.1")))
-MORE = (PublishedPort(81, 8081), PublishedPort(82, 8082, "tcp", ip_address("::1")))
+MORE = (
+    PublishedPort(81, 8081),
+    PublishedPort(82, 8082, "tcp", ip_address("::1")),
+    PublishedPort(9000, 9000, count=10),
+    PublishedPort(83, 8083, share=True),
+)
 
 
 def connect(host: Host) -> object:

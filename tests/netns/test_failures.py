@@ -298,3 +298,22 @@ def test_gc_takes_our_rule_from_a_chain_where_it_has_no_use(host: FreshHost) -> 
     assert picture() != before
     assert not child(gc.collect).error
     assert picture() == before
+
+
+def test_recovery_killed_at_every_point_too(web: FreshHost) -> None:
+    before = picture("guest", "other")
+    new = NEW.replace(ports=(PublishedPort(80, 8080),))
+    for command, back in (
+        (lambda host: endpoints.connect(host, new), lambda host: endpoints.disconnect(host, "web", "new")),
+        (lambda host: services.start(host, SERVICE), lambda host: services.remove(host, "job", force=True)),
+    ):
+        counted = child(command)
+        child(back)
+        assert child(command, len(counted.seen) - 3).killed
+        points = len(child(lambda host: None).seen)
+        assert points > 10
+        for at in range(points - 1):
+            assert child(command, len(counted.seen) - 3).killed
+            assert child(lambda host: None, at).killed
+            recover()
+            assert picture("guest", "other") == before, at

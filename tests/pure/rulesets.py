@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nsbridge.desired.ruleset import skeleton
 from nsbridge.firewall.ruleset import (
+    TURNS,
     Accept,
     Chain,
     Counter,
@@ -22,6 +23,8 @@ from nsbridge.firewall.ruleset import (
     Return,
     Rule,
     SetMarkBits,
+    Snat,
+    Span,
 )
 
 SKELETON = skeleton()
@@ -53,12 +56,17 @@ VALUES = {
     "inet_proto": PROTOS,
     "inet_service": PORTS,
     "nf_proto": st.sampled_from(["ipv4", "ipv6"]),
+    "turn": st.integers(0, TURNS - 1),
+    "verdict": st.sampled_from(["goto allow", "goto refuse_log"]),
 }
+SPANS = st.tuples(PORTS, PORTS).map(sorted).filter(lambda pair: pair[0] < pair[1]).map(lambda pair: Span(*pair))
 
 
 def _value(kind: str, interval: bool) -> st.SearchStrategy:
     if interval and kind in ("ipv4_addr", "ipv6_addr"):
         return networks(4 if kind == "ipv4_addr" else 6)
+    if interval and kind == "inet_service":
+        return SPANS | PORTS
     return VALUES[kind]
 
 
@@ -73,7 +81,14 @@ def _disjoint(elements: list[Element]) -> list[Element]:
 
 
 def _meet(first: object, second: object) -> bool:
-    return first.overlaps(second) if isinstance(first, (IPv4Network, IPv6Network)) else first == second
+    if isinstance(first, (IPv4Network, IPv6Network)):
+        return first.overlaps(second)
+    if isinstance(first, Span) or isinstance(second, Span):
+        (low, high), (least, most) = (
+            (one.first, one.last) if isinstance(one, Span) else (one, one) for one in (first, second)
+        )
+        return low <= most and least <= high
+    return first == second
 
 
 @st.composite
@@ -136,7 +151,9 @@ def nat_rules(draw: st.DrawFn) -> Rule:
     digit = "4" if family == "ip" else "6"
     one = Dnat(family, ("l4proto", "th dport"), f"publish{digit}")
     bound = Dnat(family, (f"{family} daddr", "l4proto", "th dport"), f"bound{digit}")
-    return Rule((*body, draw(st.sampled_from([one, bound]))))
+    turns = Dnat(family, ("l4proto", "th dport", "turn"), f"turns{digit}")
+    ranges = Dnat(family, (f"{family} daddr", "l4proto", "th dport"), f"ranges{digit}", port=False)
+    return Rule((*body, draw(st.sampled_from([one, bound, turns, ranges]))))
 
 
 @st.composite
@@ -146,6 +163,15 @@ def tables(draw: st.DrawFn) -> object:
         Chain("side", (Rule((Match("mark", (1, 1)), Return())),)),
         Chain("drawn", tuple(draw(st.lists(rules(), max_size=4))), "filter", "forward", draw(st.integers(-400, 400))),
         Chain("into", tuple(draw(st.lists(nat_rules(), max_size=2))), "nat", "prerouting", -100),
-        Chain("out", (Rule((*draw(st.lists(MATCHES, max_size=2)), Masquerade())),), "nat", "postrouting", 100),
+        Chain(
+            "out",
+            (
+                Rule((*draw(st.lists(MATCHES, max_size=2)), Masquerade())),
+                Rule((Counter(), Snat("ip", ("ip saddr",), "source4"))),
+            ),
+            "nat",
+            "postrouting",
+            100,
+        ),
     )
     return SKELETON.replace(chains=chains)

@@ -32,14 +32,20 @@ def parsed(line: str) -> Any:
         ("127.0.0.1:8088:80", (PublishedPort(80, 8088, host_ip=ip_address("127.0.0.1")),)),
         ("[::1]:8088:80", (PublishedPort(80, 8088, host_ip=ip_address("::1")),)),
         ("127.0.0.1::80", (PublishedPort(80, 0, host_ip=ip_address("127.0.0.1")),)),
-        ("9000-9001:80-81", (PublishedPort(80, 9000), PublishedPort(81, 9001))),
+        ("9000-9001:80-81", (PublishedPort(80, 9000, count=2),)),
+        ("9000-9001:80", (PublishedPort(80, 9000, choices=2),)),
+        ("80-81", (PublishedPort(80), PublishedPort(81))),
+        ("eth0:8088:80", (PublishedPort(80, 8088, interface="eth0"),)),
+        ("eth0::53/udp", (PublishedPort(53, 0, "udp", interface="eth0"),)),
     ],
 )
 def test_ports(text: str, ports: tuple[PublishedPort, ...]) -> None:
     assert parse.ports("-p", [text]) == ports
 
 
-@pytest.mark.parametrize("text", ["x", "70000", "1:2:3", "80:", ":80", "9000-9001:80", "80/icmp", "::1:80:80", "0:0"])
+@pytest.mark.parametrize(
+    "text", ["x", "70000", "1:2:3", "80:", ":80", "9000-9001:80-82", "80/icmp", "::1:80:80", "0:0", "localhost:80:80"]
+)
 def test_no_ports(text: str) -> None:
     with pytest.raises(InvalidIntent, match=r"^-p ") as caught:
         parse.ports("-p", [text])

@@ -251,15 +251,14 @@ services:
         TAKES,
     ),
     (
-        "port range to one",
+        "port range to fewer",
         """\
 services:
   a:
-    ports: ["8000-9000:80"]
+    ports: ["8000-9000:80-81"]
 """,
         [
-            "3:13: services.a.ports[0]: has 1001 host ports for 1: '8000-9000:80'"
-            " (give one host port, or none to have one chosen)",
+            "3:13: services.a.ports[0]: has 1001 host ports for 2: '8000-9000:80-81' (give ranges of equal length)",
         ],
         TAKES,
     ),

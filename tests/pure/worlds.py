@@ -6,8 +6,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 from hypothesis import strategies as st
 
-from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.network import host_things, network_things
+from nsbridge.desired.ports import ports_things
 from nsbridge.kernel.interface import HostFacts
 from nsbridge.model.endpoint import Endpoint, PublishedPort
 from nsbridge.model.network import Network, Subnet

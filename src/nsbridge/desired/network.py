@@ -20,6 +20,9 @@ BRIDGE_OPTIONS = (("multicast_snooping", 0), ("stp_state", 0))
 REDIRECTS = "net/ipv4/conf/all/accept_redirects"
 """Switched by the kernel with ip_forward: off with forwarding on, on with forwarding off (inet_forward_change)."""
 
+POLICED = (("nf_call_ip6tables", 1), ("nf_call_iptables", 1))
+"""What has a bridge show its frames to our rules: packets between neighbours then meet the policy, with conntrack."""
+
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 """The setting that makes a host forward, by IP version. ip-sysctl.rst in the kernel's documentation."""
 
@@ -40,14 +43,29 @@ def network_elements(network: Network) -> tuple[Element, ...]:
         digit = str(subnet.network.version)
         found.append(_member("home" + digit, bridge, subnet.network, why=f"{said} has its subnet here"))
         found.append(_member("subnets" + digit, subnet.network, why=f"subnet of {said}"))
-        if network.masquerade and not network.internal:
+        mode = network.gateway_mode(subnet.network.version)
+        if network.masquerade and not network.internal and mode in ("nat", "nat-unprotected"):
             found.append(_member("hidden" + digit, subnet.network, why=f"{said} leaves with the host's address"))
+        for source in network.sources:
+            if source.version == subnet.network.version:
+                why = f"{said} leaves with this address"
+                found.append(Element(TABLE, "source" + digit, (subnet.network,), (source,), why=why))
+        if mode == "routed":
+            found.append(_member("routed", bridge, f"ipv{digit}", why=f"{said} has no NAT"))
+        elif mode == "nat-unprotected":
+            found.append(_member("unprotected", bridge, f"ipv{digit}", why=f"{said} may be reached directly"))
+    for name in network.trusted:
+        found.append(_member("trusted", name, bridge, why=f"{said} trusts {name}"))
+    if network.policy != "allow":
+        verdict = ("goto deny" if network.policy == "deny" else "goto refuse",)
+        found.append(Element(TABLE, "defaults", (bridge,), verdict, why=f"{said}: {network.policy} unless allowed"))
     return tuple(found)
 
 
 def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
     """Return the bridge, its addresses and its settings. mtu: bytes."""
-    name, v4, v6 = network.ifname, network.subnet(4), network.subnet(6)
+    name = network.ifname
+    v4, v6 = network.has_gateway(4), network.has_gateway(6)
     first = network.subnets[0].gateway_interface.ip if network.subnets else ""
     found: list[Thing] = [
         Link(
@@ -58,17 +76,18 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
             # A bridge without a fixed MAC takes the lowest of its ports, so it would change as they come and go.
             mac=mac_for(network.name, "gateway", f"{network.name}/{first}"),
             mtu=mtu,
-            autoconf=v6 is not None,
-            options=BRIDGE_OPTIONS,
+            autoconf=v6,
+            options=tuple(sorted((*BRIDGE_OPTIONS, *POLICED))) if network.watched else BRIDGE_OPTIONS,
             alias=f"{ALIAS}: network {network.name}",
             why=f"bridge of network {network.name!r}",
         )
     ]
     for subnet in network.subnets:
-        found.append(
-            Address(HOST, name, subnet.gateway_interface, why=f"gateway of network {network.name!r}"),
-        )
-    if v4 is not None and not network.internal:
+        if network.has_gateway(subnet.network.version):
+            found.append(
+                Address(HOST, name, subnet.gateway_interface, why=f"gateway of network {network.name!r}"),
+            )
+    if v4 and not network.internal:
         found.append(
             Sysctl(
                 HOST,
@@ -77,8 +96,8 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
                 why="published ports answer on 127.0.0.1 too; chain 'guard' keeps the wire out",
             )
         )
-    if v6 is None:
-        found.append(Sysctl(HOST, f"net/ipv6/conf/{name}/disable_ipv6", "1", why="an IPv4 network"))
+    if not v6:
+        found.append(Sysctl(HOST, f"net/ipv6/conf/{name}/disable_ipv6", "1", why="no IPv6 address here"))
     else:
         found.append(
             Sysctl(HOST, f"net/ipv6/conf/{name}/accept_ra", "0", why="S11: an endpoint must not re-route the host")
@@ -120,10 +139,23 @@ def _forwarding(version: int, facts: HostFacts, remembered: dict[str, Sysctl]) -
     return found
 
 
-def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Iterable[Sysctl] = ()) -> tuple[Thing, ...]:
+def _closed(facts: HostFacts, before: Iterable[Thing]) -> list[Thing]:
+    """Bridges of others that nothing was forwarded for when we turned forwarding on. Later ones aren't among them."""
+    kept = [thing for thing in before if isinstance(thing, Element) and thing.set in ("closed", "same")]
+    if kept or any(isinstance(thing, Sysctl) for thing in before):
+        return list(kept)
+    found: list[Thing] = []
+    for name in facts.bridges:
+        found.append(_member("closed", name, why="S13: there before us, and not forwarded"))
+        found.append(_member("same", name, name, why="S13: its own frames pass"))
+    return found
+
+
+def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Iterable[Thing] = ()) -> tuple[Thing, ...]:
     """Return what all networks share on the host; nothing without a network.
 
-    remembered: the settings we raised before, with the values they had; facts alone can't tell ours apart.
+    remembered: what it was before: of the settings we raised, the values they had, and whose bridges were there then;
+    facts alone can't tell ours apart.
     """
     from nsbridge.desired.ruleset import skeleton  # not needed by what touches one endpoint
 
@@ -131,9 +163,16 @@ def host_things(networks: Iterable[Network], facts: HostFacts, remembered: Itera
     if not networks:
         return ()
     found: list[Thing] = [skeleton()]
-    kept = {sysctl.key: sysctl for sysctl in remembered}
+    if any(network.guarded for network in networks):
+        from nsbridge.desired.senders import guard_table
+
+        found.append(guard_table())
+    before = tuple(remembered)
+    kept = {thing.key: thing for thing in before if isinstance(thing, Sysctl)}
     for version in (4, 6):
         if any(not network.internal and network.subnet(version) for network in networks):
             found += _forwarding(version, facts, kept)
+    if any(isinstance(thing, Sysctl) for thing in found):
+        found += _closed(facts, before)
     found += facts.droppers
     return tuple(found)

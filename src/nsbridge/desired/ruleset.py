@@ -6,15 +6,20 @@ doesn't grow with what is published. How a packet meets the chains:
 - ``guard`` (raw): what claims an address of the host's loopback, or of an endpoint, and can't have it, ends here.
 - ``publish_in`` and ``publish_out``: a packet to a published port gets its endpoint as destination, before the
   host decides where it goes; what the host itself sends never passes prerouting and meets the same maps in output.
-- ``gateway``: a gateway's address answers its own network and the host, nobody else.
+- ``gateway``: a gateway's address answers its own network and the host, nobody else; and the host answers nobody
+  on an internal network.
 - ``forwarding``, before everybody's filter chains: what is ours to allow is accepted and marked, so that one static
   rule in a foreign chain which drops can let it pass; what isn't allowed is dropped. An accept ends only this
   base chain, a drop ends the packet.
+- ``admin``: rules of the administrator's, the first that traffic of our networks meets. We never write here.
+- ``policy_out`` and ``policy_in``: what files allow, deny and reject (desired/policy.py), level by level, for new
+  connections that endpoints begin, and for those that come from outside.
 - ``sources``: the way out and hairpin need another source, or the answer takes a road past conntrack.
 """
 
 from __future__ import annotations
 
+from nsbridge.desired.sets import SETS
 from nsbridge.firewall.ruleset import (
     Accept,
     Chain,
@@ -23,21 +28,26 @@ from nsbridge.firewall.ruleset import (
     Drop,
     Goto,
     InSet,
+    Jump,
+    Log,
     Masquerade,
     Match,
+    Reject,
     Return,
     Rule,
-    Set,
     SetMarkBits,
+    Snat,
     Table,
+    Vmap,
 )
-from nsbridge.model.names import MARK_BIT, TABLE
+from nsbridge.model.names import ADMIN, MARK_BIT, TABLE
+from nsbridge.model.policy import IN_LEVELS, OUT_LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipaddress import IPv6Address
 
-    from nsbridge.firewall.ruleset import Expression, Field
+    from nsbridge.firewall.ruleset import Expression, Family, Field
 
 
 def _loopback() -> tuple[object, IPv6Address]:
@@ -46,37 +56,16 @@ def _loopback() -> tuple[object, IPv6Address]:
     return ip_network("127.0.0.0/8"), IPv6Address("::1")
 
 
+def _link_local() -> object:
+    from ipaddress import ip_network
+
+    return ip_network("fe80::/10")
+
+
 def rule(*expressions: Expression, why: str) -> Rule:
     """Write a rule as its expressions and its reason."""
     return Rule(expressions, why=why)
 
-
-SETS = (
-    Set("bridges", ("ifname",), why="bridges of our networks"),
-    Set("internal", ("ifname",), why="bridges of networks with no way in or out"),
-    Set("icc", ("ifname", "ifname"), why="bridge pairs whose endpoints may talk directly"),
-    Set("raised", ("nf_proto",), why="families whose forwarding we turned on"),
-    Set("home4", ("ifname", "ipv4_addr"), interval=True, why="each bridge with its IPv4 subnet"),
-    Set("home6", ("ifname", "ipv6_addr"), interval=True, why="each bridge with its IPv6 subnet"),
-    Set("subnets4", ("ipv4_addr",), interval=True, why="IPv4 subnets of our networks"),
-    Set("subnets6", ("ipv6_addr",), interval=True, why="IPv6 subnets of our networks"),
-    Set("hidden4", ("ipv4_addr",), interval=True, why="IPv4 subnets that leave with the host's address"),
-    Set("hidden6", ("ipv6_addr",), interval=True, why="IPv6 subnets that leave with the host's address"),
-    Set("publish4", ("inet_proto", "inet_service"), ("ipv4_addr", "inet_service"), why="ports on every address"),
-    Set("publish6", ("inet_proto", "inet_service"), ("ipv6_addr", "inet_service"), why="ports on every address"),
-    Set(
-        "bound4",
-        ("ipv4_addr", "inet_proto", "inet_service"),
-        ("ipv4_addr", "inet_service"),
-        why="ports on one address of the host",
-    ),
-    Set(
-        "bound6",
-        ("ipv6_addr", "inet_proto", "inet_service"),
-        ("ipv6_addr", "inet_service"),
-        why="ports on one address of the host",
-    ),
-)
 
 _OURS_IN = InSet(("iifname",), "bridges")
 _OURS_OUT = InSet(("oifname",), "bridges")
@@ -108,19 +97,52 @@ def _guard() -> Chain:
 
 
 def _publish(name: str, hook: str) -> Chain:
-    local = Match("fib daddr type", "local")
-    rules: list[Rule] = []
+    rules: list[Rule] = [
+        rule(
+            Match("fib daddr type", "local", negate=True),
+            Return(),
+            why="S6: only what is meant for an address of the host itself",
+        )
+    ]
     for digit, ip in _FAMILIES:
+        family: Family = "ip" if ip == "ip" else "ip6"
         daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
-        one = Dnat("ip" if ip == "ip" else "ip6", (daddr, "l4proto", "th dport"), f"bound{digit}")
-        every = Dnat("ip" if ip == "ip" else "ip6", ("l4proto", "th dport"), f"publish{digit}")
-        # The kernel has no route_localnet for IPv6: a rewritten [::1] is dropped on its way back, so leave it alone.
-        # That sockets on [::1] answer is the resident proxy's work.
-        ahead = (Match("ip6 daddr", _loopback()[1], negate=True),) if hook == "output" and ip == "ip6" else ()
-        rules.append(rule(*ahead, one, why=f"ports published on one {'IPv' + digit} address"))
-        rules.append(rule(*ahead, local, every, why="S6: ports published on every address, and only the host's own"))
-    where = "what comes in" if hook == "prerouting" else "what the host itself sends, to 127.0.0.1 too"
-    return Chain(name, tuple(rules), "nat", hook, -100, why=f"published ports, for {where}")
+        if ip == "ip6":
+            rules.append(_left_alone(hook))
+        one: tuple[Field, ...] = (daddr, "l4proto", "th dport")
+        this = Match("nfproto", f"ipv{digit}")
+        face = rule(
+            this,
+            Dnat(family, ("iifname", "l4proto", "th dport"), f"face{digit}"),
+            why="ports published on one interface",
+        )
+        own = rule(Dnat(family, one, f"own{digit}"), why="ports published on one interface, by its addresses")
+        rules += [
+            rule(Dnat(family, one, f"bound{digit}"), why=f"ports published on one IPv{digit} address"),
+            own if hook == "output" else face,
+            rule(
+                this, Dnat(family, ("l4proto", "th dport"), f"publish{digit}"), why="ports published on every address"
+            ),
+            rule(
+                this,
+                Dnat(family, ("l4proto", "th dport", "turn"), f"turns{digit}"),
+                why="ports shared by several endpoints: each new connection goes to the next one",
+            ),
+            rule(Dnat(family, one, f"ranges{digit}", port=False), why="ranges: the address changes, the port stays"),
+        ]
+    said = "what comes in" if hook == "prerouting" else "what the host itself sends, to 127.0.0.1 too"
+    return Chain(name, tuple(rules), "nat", hook, -100, why=f"published ports, for {said}")
+
+
+def _left_alone(hook: str) -> Rule:
+    """What the kernel would not route once its destination is rewritten: better left to a socket of the host."""
+    if hook == "output":
+        # There is no route_localnet for IPv6: a rewritten [::1] is dropped on its way back. That sockets on [::1]
+        # answer is the resident proxy's work.
+        return rule(Match("ip6 daddr", _loopback()[1]), Return(), why="[::1] can't leave the host: a proxy's work")
+    return rule(
+        Match("ip6 saddr", _link_local()), Return(), why="S20: link-local clients aren't forwarded: a proxy's work"
+    )
 
 
 def _gateway() -> Chain:
@@ -137,20 +159,48 @@ def _gateway() -> Chain:
                 why="S4: a gateway answers only its own network and the host",
             )
         )
+    rules.append(
+        rule(
+            InSet(("iifname",), "internal"),
+            Match("ct state", ("new",)),
+            Counter(),
+            Drop(),
+            why="S10: a gateway is no bridge to the host's services",
+        )
+    )
     return Chain("gateway", tuple(rules), "filter", "input", -10, why="the gateways' own addresses")
 
 
 def _forwarding() -> Chain:
+    neighbours = InSet(("iifname", "oifname"), "icc")
+    elsewhere = InSet(("iifname", "oifname"), "icc", negate=True)
     return Chain(
         "forwarding",
         (
             rule(_NOT_IN, _NOT_OUT, Goto("strangers"), why="neither from nor to us"),
+            rule(Jump(ADMIN), why="what the administrator says comes first"),
             rule(Match("ct state", ("established", "related")), Goto("allow"), why="answers, and errors about them"),
             rule(Match("ct state", ("invalid",)), Counter(), Drop(), why="S14: packets of no known connection"),
-            rule(InSet(("iifname", "oifname"), "icc"), Goto("allow"), why="neighbours on one network"),
-            rule(InSet(("iifname",), "internal"), Counter(), Drop(), why="S10: no way out of an internal network"),
-            rule(InSet(("oifname",), "internal"), Counter(), Drop(), why="S10: no way into an internal network"),
+            rule(neighbours, Match("ct state", ("untracked",)), Goto("allow"), why="neighbours finding one another"),
+            rule(
+                InSet(("iifname",), "internal"),
+                elsewhere,
+                Counter(),
+                Drop(),
+                why="S10: no way out of an internal network",
+            ),
+            rule(
+                InSet(("oifname",), "internal"),
+                elsewhere,
+                Counter(),
+                Drop(),
+                why="S10: no way into an internal network",
+            ),
+            rule(_OURS_IN, Jump("policy_out"), why="what files say about connections that endpoints begin"),
+            rule(_NOT_IN, Jump("policy_in"), why="and about those from outside"),
+            rule(neighbours, Goto("allow"), why="neighbours on one network"),
             rule(_OURS_OUT, Match("ct status", ("dnat",)), Goto("allow"), why="published ports"),
+            *_direct(),
             rule(_OURS_OUT, Counter(), Drop(), why="S3, S9: unpublished ports, and other networks"),
             # The mark overrules the host's drops, so it is not for the way into somebody else's bridge, where
             # it would open what Docker or libvirt keep closed: there their own rules decide.
@@ -164,17 +214,69 @@ def _forwarding() -> Chain:
     )
 
 
+def _direct() -> list[Rule]:
+    """S5: the ways by which endpoints may be reached at their own addresses, each asked for."""
+    found = [rule(InSet(("iifname", "oifname"), "trusted"), Goto("allow"), why="from a trusted interface")]
+    for digit, ip in _FAMILIES:
+        daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
+        found.append(
+            rule(InSet((daddr, "l4proto", "th dport"), f"routed{digit}"), Goto("allow"), why="published, without NAT")
+        )
+    routed = InSet(("oifname", "nfproto"), "routed")
+    for proto in ("icmp", "icmpv6"):
+        found.append(rule(routed, Match("l4proto", proto), Goto("allow"), why="a routed network answers to ping"))
+    unprotected = InSet(("oifname", "nfproto"), "unprotected")
+    found.append(rule(_NOT_IN, unprotected, Goto("allow"), why="gateway mode nat-unprotected"))
+    return found
+
+
+def _policies() -> tuple[Chain, Chain]:
+    """New connections meet the levels in order; the first element that holds them decides."""
+    rules: dict[str, list[Rule]] = {"out": [], "in": []}
+    for way, levels in (("out", OUT_LEVELS), ("in", IN_LEVELS)):
+        for level in range(1, levels + 1):
+            for digit, ip in _FAMILIES:
+                fields: tuple[Field, ...] = (
+                    ("ip saddr", "ip daddr", "l4proto", "th dport")
+                    if ip == "ip"
+                    else ("ip6 saddr", "ip6 daddr", "l4proto", "th dport")
+                )
+                rules[way].append(rule(Vmap(fields, f"{way}{digit}_{level}"), why=f"level {level}, IPv{digit}"))
+    rules["out"].append(rule(Vmap(("iifname",), "defaults"), why="what a network lets its endpoints begin otherwise"))
+    return (
+        Chain("policy_out", tuple(rules["out"]), why="connections that endpoints begin"),
+        Chain("policy_in", tuple(rules["in"]), why="connections from outside"),
+    )
+
+
+DENY_PREFIX, ALLOW_PREFIX = "nsbridge deny: ", "nsbridge allow: "
+"""How lines in the kernel's log begin."""
+
+
+def _verdicts() -> tuple[Chain, ...]:
+    """Where elements of a policy lead."""
+    return (
+        Chain("allow_log", (rule(Log(ALLOW_PREFIX), Goto("allow"), why=""),), why="allowed, and logged"),
+        Chain("deny", (rule(Counter(), Drop(), why=""),), why="denied without a word"),
+        Chain("deny_log", (rule(Log(DENY_PREFIX), Goto("deny"), why=""),), why="denied, and logged"),
+        Chain("refuse", (rule(Counter(), Reject(), why=""),), why="denied, and the sender is told"),
+        Chain("refuse_log", (rule(Log(DENY_PREFIX), Goto("refuse"), why=""),), why="denied, told and logged"),
+    )
+
+
 def _strangers() -> Chain:
+    others_in = (Match("iifkind", "bridge"), InSet(("iifname",), "closed", negate=True))
+    others_out = (Match("oifkind", "bridge"), InSet(("oifname",), "closed", negate=True))
     return Chain(
         "strangers",
         (
-            rule(
-                InSet(("nfproto",), "raised"),
-                Counter(),
-                Drop(),
-                why="S13: we turned forwarding on, so the host stays no router for others",
-            ),
-            rule(Return(), why="forwarding was on before us"),
+            rule(InSet(("nfproto",), "raised", negate=True), Return(), why="forwarding was on before us"),
+            rule(InSet(("iifname", "oifname"), "same"), Return(), why="frames that stay on a bridge aren't forwarded"),
+            # Docker or libvirt started after us find forwarding on and count on it.
+            rule(*others_in, Return(), why="from a bridge that somebody made since: theirs to decide"),
+            rule(*others_out, Match("ct state", ("established", "related")), Return(), why="answers to it"),
+            rule(*others_out, Match("ct status", ("dnat",)), Return(), why="ports that they publish"),
+            rule(Counter(), Drop(), why="S13: we turned forwarding on, so the host stays no router for others"),
         ),
         why="traffic that isn't ours",
     )
@@ -204,6 +306,13 @@ def _sources() -> Chain:
             )
         )
         rules.append(
+            rule(
+                _NOT_OUT,
+                Snat("ip" if ip == "ip" else "ip6", (saddr,), f"source{digit}"),
+                why="the way out, with the address chosen for the network",
+            )
+        )
+        rules.append(
             rule(_NOT_OUT, InSet((saddr,), f"hidden{digit}"), Masquerade(), why="the way out, as the host itself")
         )
     return Chain("sources", tuple(rules), "nat", "postrouting", 100, why="whose address a packet leaves with")
@@ -213,6 +322,9 @@ def skeleton() -> Table:
     """Return the whole table without elements; the same value every time."""
     chains = (
         _allow(),
+        *_verdicts(),
+        Chain(ADMIN, (), why="your own rules: nft add rule inet nsbridge admin ...; nsbridge never changes them"),
+        *_policies(),
         _strangers(),
         _guard(),
         _publish("publish_in", "prerouting"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nsbridge.desired.network import FORWARDING
-from nsbridge.engine import gc, networks
+from nsbridge.desired.proxy import proxy_sockets
+from nsbridge.engine import gc, networks, ports
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -149,12 +150,38 @@ def _listeners(host: Host, facts: HostFacts) -> Iterator[Finding]:
     """Processes of the host behind a published port: nobody reaches them any more."""
     for endpoint in host.store.endpoints():
         for port in endpoint.ports:
-            if host.kernel.port_listener(port.proto, port.host_ip, port.host_port):
+            if ports.listener(host, port):
                 yield Finding(
                     "warning",
                     f"a process of this host listens on {port.host_text}/{port.proto}, published for {endpoint.name!r}",
                     "connections go to the endpoint, not to that process",
-                    f"stop it, or `nsbridge unpublish {endpoint.name} {port.host_port}:{port.target}/{port.proto}`",
+                    f"stop it, or `nsbridge unpublish {endpoint.name} {port.target}/{port.proto}`",
+                )
+
+
+def _proxied(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Ways in that need a user-space proxy, which isn't there."""
+    sockets = [socket for endpoint in host.store.endpoints() for socket in proxy_sockets(endpoint)]
+    if sockets:
+        more = f" and {len(sockets) - 3} more" if len(sockets) > 3 else ""
+        yield Finding(
+            "note",
+            f"no proxy serves {', '.join(map(str, sockets[:3]))}{more}",
+            "published ports don't answer on [::1], to link-local clients, or to IPv6 clients of an IPv4-only endpoint",
+            "use 127.0.0.1 or another address of this host; give the network IPv6 (`enable_ipv6: true`, `--ipv6`)",
+        )
+
+
+def _interfaces(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Interfaces that ports are published on, whose addresses are others by now."""
+    for endpoint in host.store.endpoints():
+        for port in endpoint.ports:
+            if port.interface and set(port.own) != set(host.kernel.addresses_of(port.interface)):
+                yield Finding(
+                    "warning",
+                    f"{port.interface} has other addresses than when {port} of {endpoint.name!r} was published",
+                    "what comes in by it is served all the same; this host itself doesn't reach it by the new ones",
+                    f"`nsbridge unpublish {endpoint.name} {port.target}/{port.proto}` and publish it again",
                 )
 
 
@@ -164,6 +191,8 @@ CHECKS = (
     _table,
     _subnets,
     _listeners,
+    _proxied,
+    _interfaces,
     _leftovers,
     _loopback,
     _bridge_calls,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from errno import EEXIST, ENODEV, ENOENT
 
 from nsbridge import codec
-from nsbridge.desired.endpoint import endpoint_things, port_things, ports_things
-from nsbridge.engine import names, networks
-from nsbridge.engine.entries import Began, Hidden, Leased, Put
-from nsbridge.errors import Exhausted, InUse, InvalidIntent, KernelError, NotFound, PortTaken, Taken
+from nsbridge.desired.endpoint import endpoint_things
+from nsbridge.desired.ports import bound_by_default, ports_things
+from nsbridge.engine import names, networks, policies
+from nsbridge.engine.entries import Began, Hidden, Leased, Put, Turned
+from nsbridge.engine.ports import check_possible, publish_things
+from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
     from nsbridge.model.endpoint import PublishedPort
     from nsbridge.model.network import Network
     from nsbridge.state.things import Address_, Interface_, Thing
-
-CHOSEN_PORT_TRIES = 16
-"""How often another ephemeral port is tried when somebody takes the one just chosen."""
 
 LAST_IFNAME = 9
 """Without a name asked for, eth0 to eth9 are tried in turn."""
@@ -101,66 +100,6 @@ def _check_name_free(host: Host, network: Network, name: str) -> None:
         )
 
 
-def _owner_of(host: Host, element: Element) -> str:
-    """Say whose map element is in the way."""
-    data = host.kernel.element_data(element.table, element.set, element.key)
-    if data is None:
-        return "to something that is gone meanwhile"
-    for network in host.store.networks():
-        if any(data[0] in subnet.network for subnet in network.subnets):
-            name = leases.owner(host.store.root, network.name, data[0])
-            if name:
-                return f"to endpoint {name!r} of network {network.name!r}"
-    return f"to {data[0]}:{data[1]}"
-
-
-def port_trouble(host: Host, err: KernelError) -> KernelError | PortTaken:
-    """Turn the kernel's "exists" about a map element into words about the port."""
-    element = err.thing
-    if err.errno != EEXIST or not isinstance(element, Element) or not element.data:
-        return err
-    proto, port = element.key[-2:]
-    where = f" on {element.key[0]}" if len(element.key) == 3 else ""
-    return PortTaken(
-        f"host port {port}/{proto}{where} already goes {_owner_of(host, element)}",
-        fix="publish another host port, or unpublish that one first",
-    )
-
-
-def check_listeners(host: Host, ports: Iterable[PublishedPort]) -> None:
-    """Raise PortTaken when a process of the host listens on one of the ports: it would be shadowed without a word."""
-    for port in ports:
-        if port.host_port and host.kernel.port_listener(port.proto, port.host_ip, port.host_port):
-            raise PortTaken(
-                f"a process on this host already listens on {port.host_text}/{port.proto}",
-                fix="stop it, or publish another host port",
-            )
-
-
-def publish_things(
-    host: Host, op: Operation, network: Network, endpoint: Endpoint, ports: Iterable[PublishedPort]
-) -> tuple[PublishedPort, ...]:
-    """Publish ports in one step, ephemeral ones chosen by the kernel; return them as they are."""
-    ports = tuple(ports)
-    check_listeners(host, ports)
-    for tries in range(CHOSEN_PORT_TRIES):
-        fixed = tuple(
-            port if port.host_port else port.replace(host_port=host.kernel.free_port(port.proto)) for port in ports
-        )
-        things = [element for port in fixed for element in port_things(network, endpoint, port)]
-        try:
-            for step in adding(things):
-                op.step(step)
-        except KernelError as err:
-            taken = err.thing.key[-1] if isinstance(err.thing, Element) else 0
-            ephemeral = any(a.host_port == 0 and b.host_port == taken for a, b in zip(ports, fixed, strict=True))
-            if err.errno == EEXIST and ephemeral and tries + 1 < CHOSEN_PORT_TRIES:
-                continue
-            raise port_trouble(host, err) from err
-        return fixed
-    raise Exhausted("no free host port was found", fix="name one: -p HOST:PORT")
-
-
 def _named(wish: Wish, network: Network, ifname: str) -> Endpoint:
     return Endpoint(
         network.name,
@@ -212,6 +151,7 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     addresses = _lease(host, op, network, wish)
     first = str(addresses[0].ip) if addresses else ""
     endpoint = endpoint.replace(addresses=addresses, mac=wish.to.mac or mac_for(network.name, wish.name, first))
+    policies.admit(host, op, endpoint, _record(endpoint))
     endpoint = _link_up(host, op, network, endpoint, wish)
     if wish.ports:
         endpoint = endpoint.replace(ports=publish_things(host, op, network, endpoint, wish.ports))
@@ -244,6 +184,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
     """
     name, to = wish.name, wish.to.network
     _netns_id(host, wish.netns)  # before a network is made for nothing
+    check_possible(host, wish.ports)
     with networks.Use(host, (to,)):
         for last in (False, True):
             try:
@@ -267,8 +208,14 @@ def detach_entries(host: Host, endpoint: Endpoint) -> tuple[tuple[Thing, ...], l
     # The record before the lines: a hosts file that is just being made from the records can't bring them back.
     entries: list[Entry] = [Put(host.store.endpoint_path(network.name, endpoint.name))]
     entries.append(Hidden(network.name, hosts.line(endpoint)))
+    entries += left_turns(endpoint, endpoint.ports)
     entries += [Leased(network.name, address.ip, endpoint.name) for address in endpoint.addresses]
     return networks.things_of(host, network, endpoint), entries
+
+
+def left_turns(endpoint: Endpoint, ports: Iterable[PublishedPort]) -> list[Entry]:
+    """Return what takes an endpoint off the ports that it shares."""
+    return [Turned(port.proto, port.host_port, endpoint.network, endpoint.name) for port in ports if port.share]
 
 
 def disconnect(host: Host, network: str, name: str) -> Endpoint:
@@ -323,6 +270,7 @@ def find_one(host: Host, name: str, network: str = "") -> Endpoint:
 
 def publish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: str = "") -> Endpoint:
     """Publish more ports of a live endpoint; return it with them, ephemeral ones chosen."""
+    check_possible(host, ports)
     for last in (False, True):
         try:
             return _publish(host, name, ports, network)
@@ -336,7 +284,7 @@ def _publish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: s
     network = find_one(host, name, network).network
     with host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
-        with host.operation(f"publish {_few(ports)} of {name}") as op:
+        with host.operation(f"publish {' '.join(map(str, ports))} of {name}") as op:
             fixed = publish_things(host, op, host.store.network(network), endpoint, ports)
             endpoint = endpoint.replace(ports=(*endpoint.ports, *fixed))
             op.replace(host.store.endpoint_path(network, name), _record(endpoint))
@@ -351,32 +299,27 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
     network = find_one(host, name, network).network
     with host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
         endpoint = find_one(host, name, network)
-        asked = {_called(port): port for port in ports}
-        gone = tuple(port for port in endpoint.ports if _called(port) in asked or _by_target(port) in asked)
-        unknown = asked.keys() - {key(port) for port in gone for key in (_called, _by_target)}
-        if unknown:
-            one = asked[next(iter(unknown))]
-            have = ", ".join(map(str, endpoint.ports)) or "none"
-            said = str(one) if one.host_port else f"{one.target}/{one.proto}"
-            raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
-        going = frozenset(gone)
-        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in going))
-        things = ports_things(host.store.network(network), endpoint.replace(ports=gone))
-        with host.operation(f"unpublish {_few(gone)} of {name}", "on") as op:
+        on = host.store.network(network)
+        ports = tuple([bound_by_default(on, asked) if asked.host_port else asked for asked in ports])
+        gone = [port for port in endpoint.ports if any(_means(asked, port) for asked in ports)]
+        for asked in ports:
+            if not any(_means(asked, port) for port in endpoint.ports):
+                have = ", ".join(map(str, endpoint.ports)) or "none"
+                said = str(asked) if asked.host_port else f"{asked.target}/{asked.proto}"
+                raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
+        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in gone))
+        things = ports_things(on, endpoint.replace(ports=tuple(gone)))
+        with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:
             path = host.store.endpoint_path(network, name)
-            op.finish([*map(Began, removing(things)), Put(path, _record(kept))])
+            op.finish([*left_turns(endpoint, gone), *map(Began, removing(things)), Put(path, _record(kept))])
         return kept
 
 
-def _called(port: PublishedPort) -> tuple[object, ...]:
-    """A port as it is called: with its place on the host, or by its target alone."""
-    return (port.proto, port.target, port.host_port, port.host_ip) if port.host_port else _by_target(port)
-
-
-def _by_target(port: PublishedPort) -> tuple[object, ...]:
-    return port.proto, port.target
-
-
-def _few(ports: tuple[PublishedPort, ...]) -> str:
-    """Name some ports: there may be tens of thousands."""
-    return " ".join(map(str, ports[:3])) + (f" and {len(ports) - 3} more" if len(ports) > 3 else "")
+def _means(asked: PublishedPort, port: PublishedPort) -> bool:
+    """Tell whether `asked` names the published `port`."""
+    if (asked.proto, asked.target) != (port.proto, port.target):
+        return False
+    if asked.host_port == 0:
+        return True
+    places = [(one.host_port, one.host_ip, one.interface, one.count) for one in (asked, port)]
+    return places[0] == places[1]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from nsbridge.kernel.interface import Kernel
+    from nsbridge.model.endpoint import Proto
     from nsbridge.state.things import Address_
     from nsbridge.store.store import Store
 
@@ -100,8 +101,17 @@ class Held(Value):
     service: str
 
 
+class Turned(Value):
+    """An endpoint that may take its turns on a shared port; undone or finished, it doesn't any more."""
+
+    proto: Proto
+    port: int
+    network: str
+    endpoint: str
+
+
 if TYPE_CHECKING:
-    Entry: TypeAlias = Began | Wrote | Put | Leased | Shown | Hidden | Started | Dropped | Idle | Held
+    Entry: TypeAlias = Began | Wrote | Put | Leased | Shown | Hidden | Started | Dropped | Idle | Held | Turned
 
 
 def _take_back(kernel: Kernel, step: Step) -> None:
@@ -140,6 +150,8 @@ def walk_back(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
             hosts.withdraw(store.root, entry.network, entry.text)
         elif isinstance(entry, Started):
             _stop(store, entry.service)
+        elif isinstance(entry, Turned):
+            _leave(kernel, store, entry)
 
 
 def go_on(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
@@ -157,6 +169,14 @@ def go_on(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
             _stop(store, entry.service)
         elif isinstance(entry, Dropped):
             store.drop_network(entry.network)
+        elif isinstance(entry, Turned):
+            _leave(kernel, store, entry)
+
+
+def _leave(kernel: Kernel, store: Store, entry: Turned) -> None:
+    from nsbridge.engine import shared
+
+    shared.leave(kernel, store, entry.proto, entry.port, entry.network, entry.endpoint)
 
 
 def _stop(store: Store, name: str) -> None:

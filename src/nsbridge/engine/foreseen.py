@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.endpoint import endpoint_things
+from nsbridge.desired.ports import ports_things
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
 from nsbridge.model.network import interface

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks
+from nsbridge.engine import endpoints, networks, policies, shared
 from nsbridge.errors import NsbridgeError
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.plan.diff import removing
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 def remembered(host: Host) -> KernelState:
     """Return everything on the host that the store says should be there."""
-    things: list[Thing] = [*host.store.host().things]
+    things: list[Thing] = [*host.store.host().things, *policies.elements(host)]
     for network in host.store.networks():
         things += network_things(network, network.mtu)
         for endpoint in host.store.endpoints(network.name):
             things += networks.things_of(host, network, endpoint)
+    things += shared.things(host.store)
     return KernelState(thing for thing in things if getattr(thing, "netns", HOST) == HOST)
 
 
@@ -38,6 +39,8 @@ def strays(host: Host) -> tuple[Thing, ...]:
         if isinstance(thing, Link | Table | Element | ForeignAccept)
         and getattr(thing, "netns", HOST) == HOST
         and wanted.find(thing.identity) is None
+        # Kept for the sake of rules that aren't ours.
+        and not (isinstance(thing, Table) and host.kernel.admin_rules((thing.family, thing.name)))
     )
 
 
@@ -71,8 +74,11 @@ def collect(host: Host, *, dry_run: bool = False) -> tuple[str, ...]:
             endpoints.disconnect(host, endpoint.network, endpoint.name)
     # Under the exclusive lock nobody is half way through making something that isn't remembered yet.
     with host.lock():
-        for thing in strays(host):
-            said.append(_told(thing))
+        found = strays(host)
+        links = {thing.name for thing in found if isinstance(thing, Link)}
+        for thing in found:
+            if not (isinstance(thing, Element) and thing.key[0] in links):  # goes with its link
+                said.append(_told(thing))
             if not dry_run:
                 for step in removing((thing,)):
                     host.kernel.do(step)

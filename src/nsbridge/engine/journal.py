@@ -18,7 +18,7 @@ import time
 from _thread import get_ident
 
 from nsbridge import codec
-from nsbridge.engine.entries import Began, Header, Leased, Shown, Started, Wrote, go_on, walk_back
+from nsbridge.engine.entries import Began, Header, Leased, Shown, Started, Turned, Wrote, go_on, walk_back
 from nsbridge.errors import KernelError, NsbridgeError
 from nsbridge.store import files, hosts
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from nsbridge.engine.entries import Entry, Mode
     from nsbridge.kernel.interface import Kernel
+    from nsbridge.model.endpoint import Proto
     from nsbridge.plan.step import Step
     from nsbridge.state.things import Address_
     from nsbridge.store.store import Store
@@ -110,6 +111,10 @@ class Operation:
         """Give a file a new text."""
         self._append(Wrote(path, files.read(f"{self.store.root}/{path}")))
         files.replace(f"{self.store.root}/{path}", text)
+
+    def turning(self, proto: Proto, port: int, network: str, endpoint: str) -> None:
+        """Note an endpoint that is about to join a shared port."""
+        self._append(Turned(proto, port, network, endpoint))
 
     def folder(self, path: str) -> None:
         """Make a folder unless there is one."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.addressing import with_subnets
-from nsbridge.desired.endpoint import endpoint_things, ports_things
+from nsbridge.desired.endpoint import endpoint_things
+from nsbridge.desired.guard import guard_elements
 from nsbridge.desired.network import host_things, network_things
+from nsbridge.desired.ports import ports_things
+from nsbridge.engine import policies, shared
 from nsbridge.engine.entries import Began, Dropped, Idle, Put
-from nsbridge.errors import InUse, NotFound, Taken
+from nsbridge.errors import InUse, InvalidIntent, NotFound, Taken, Unsupported
 from nsbridge.firewall.ruleset import Table
-from nsbridge.model.names import DEFAULT_NETWORK
+from nsbridge.model.names import ADMIN, DEFAULT_NETWORK
 from nsbridge.model.network import Network
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
@@ -43,7 +46,13 @@ def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
         taken += [(subnet.network, f"that of network {one.name!r}") for subnet in one.subnets]
     taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in ours]
     complete = with_subnets(network, taken, seed=host.kernel.host_id())
-    return complete.replace(mtu=network.mtu or facts.mtu)
+    if network.watched and not facts.bridge_calls:
+        raise Unsupported(
+            f"network {network.name!r} can't have a policy: br_netfilter isn't loaded",
+            fix="`modprobe br_netfilter`, then `sysctl -w net.bridge.bridge-nf-call-iptables=0` and -ip6tables=0, "
+            "so that other bridges stay as they are",
+        )
+    return complete.replace(mtu=network.mtu or facts.mtu, guarded=facts.bridge_filter)
 
 
 def filled(wanted: Network, have: Network) -> Network:
@@ -55,15 +64,17 @@ def filled(wanted: Network, have: Network) -> Network:
         if wanted.subnet(version) is None and (version == 4 or wanted.ipv6) and not asked_otherwise:
             subnets.append(subnet)
     subnets.sort(key=lambda subnet: subnet.network.version)
-    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu)
+    return wanted.replace(subnets=tuple(subnets), mtu=wanted.mtu or have.mtu, guarded=have.guarded)
 
 
 def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) -> tuple[HostRecord, Plan]:
     """Return what these networks share on the host, and the plan that gets there from what is there."""
     record = host.store.host()
-    wanted = host_things(networks, facts, record.sysctls)
+    wanted = host_things(networks, facts, record.things)
     # A setting we raised and somebody set back is simply raised again; the value from before us stays remembered.
-    present = KernelState(host.kernel.find(record.things))
+    # A table may have stayed for the sake of the administrator's rules in it.
+    tables = [thing for thing in wanted if isinstance(thing, Table)]
+    present = KernelState(host.kernel.find((*record.things, *tables)))
     return HostRecord(wanted), diff(present, KernelState(wanted))
 
 
@@ -111,7 +122,10 @@ def restore_elements(host: Host, op: Operation) -> None:
     for network in host.store.networks():
         things += network_things(network, network.mtu)
         for endpoint in host.store.endpoints(network.name):
+            things += guard_elements(network, endpoint)
             things += ports_things(network, endpoint)
+    things += shared.things(host.store)
+    things += policies.elements(host)
     lost = KernelState(things) - host.kernel.find(things)
     for step in diff(KernelState(), lost).steps:
         op.step(step)
@@ -130,6 +144,11 @@ def create_locked(host: Host, network: Network) -> Network:
             f"there is a network {network.name!r} already",
             fix=f"choose another name, or `nsbridge network rm {network.name}` first",
         )
+    for address in (*network.sources, *([network.host_binding] if network.host_binding else [])):
+        if not host.kernel.has_address(address):
+            raise InvalidIntent(
+                f"network {network.name!r} can't use {address}: it is no address of this host", fix="see `ip address`"
+            )
     with host.operation(f"network create {network.name}") as op:
         facts = host.kernel.facts()
         complete = chosen(host, network, facts)
@@ -166,14 +185,17 @@ def mend(host: Host, network: Network) -> tuple[Step, ...]:
     """Return the steps that put right what somebody took from a network or its endpoints' ports."""
     things: list[Thing] = [*network_things(network, network.mtu)]
     for endpoint in host.store.endpoints(network.name):
+        things += guard_elements(network, endpoint)
         things += ports_things(network, endpoint)
+    things += shared.things(host.store, network.name)
     return diff(KernelState(host.kernel.find(things)), KernelState(things)).steps
 
 
 def things_of(host: Host, network: Network, endpoint: Endpoint) -> tuple[Thing, ...]:
-    """Return everything of one endpoint, ports included."""
+    """Return everything of one endpoint, its ports and what policies say about it included."""
     index = host.kernel.link_index(network.ifname)
     return (
+        *policies.fragment(host, endpoint),
         *endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index),
         *ports_things(network, endpoint),
     )
@@ -195,6 +217,9 @@ def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...
         things = [thing for thing in things if thing not in raised]
         for thing in [each for each in raised if each.was != each.value]:
             host.say(f"left {_dotted(thing)}: {', '.join(facts.routers)} may need it by now")
+    for table in [thing for thing in things if isinstance(thing, Table)]:
+        if host.kernel.admin_rules((table.family, table.name)):
+            host.say(f"kept table {table.family} {table.name}, emptied: chain {ADMIN} has rules of yours")
     for network in networks:
         things += network_things(network, network.mtu)
     entries: list[Entry] = [Dropped(network.name) for network in networks]

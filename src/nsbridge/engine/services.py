@@ -6,7 +6,7 @@ import os
 import time
 
 from nsbridge import codec
-from nsbridge.engine import endpoints, names, networks
+from nsbridge.engine import endpoints, names, networks, ports
 from nsbridge.engine.endpoints import Wish
 from nsbridge.engine.entries import Began, Held, Put, Started
 from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
@@ -171,6 +171,7 @@ def launch(host: Host, op: Operation, service: Service) -> Running:
 
 def start(host: Host, service: Service) -> Status:
     """Make a service and start its command in the background; all of it, or nothing."""
+    ports.check_possible(host, service.ports)
     used = _networks(service)
     with networks.Use(host, used):
         for last in (False, True):
@@ -220,6 +221,7 @@ def run(host: Host, service: Service) -> int:
     from nsbridge.kernel.foreground import run_foreground
 
     name, used = service.name, _networks(service)
+    ports.check_possible(host, service.ports)
     with networks.Use(host, used), host.operation(f"run {name}", "on") as held:
         with networks.Ensured(host, used), host.store.name_lock(f"/{name}"):
             _check_free(host, service)  # first of all: what is held goes, and somebody else's must not

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.network import network_things
-from nsbridge.engine import endpoints, networks, services
+from nsbridge.engine import endpoints, networks, policies, ports, services
 from nsbridge.engine.entries import Began, Started
 from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
+from nsbridge.model.policy import Policy
 from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import Netns
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
     from nsbridge.engine.services import Status
-    from nsbridge.model.endpoint import PublishedPort
+    from nsbridge.model.endpoint import Endpoint, PublishedPort
     from nsbridge.model.network import Network
     from nsbridge.model.service import Service, Topology
     from nsbridge.plan.step import Step
     from nsbridge.state.things import Thing
     from nsbridge.store.store import ServiceRecord
 
-    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "remove"]
+    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "change", "remove"]
 
 
 class Change(Value):
@@ -91,23 +92,11 @@ def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
     return tuple(found)
 
 
-def _wanted_ports(service: Service, have: Iterable[PublishedPort]) -> tuple[list[PublishedPort], list[PublishedPort]]:
-    """Return which ports are to be published and which taken away; an ephemeral one is content with any."""
-    left, missing = list(have), []
-    for port in service.ports:
-        match = next(
-            (
-                one
-                for one in left
-                if one == port or (not port.host_port and one.replace(host_port=0, host_ip=port.host_ip) == port)
-            ),
-            None,
-        )
-        if match is None:
-            missing.append(port)
-        else:
-            left.remove(match)
-    return missing, left
+def _differing(
+    host: Host, service: Service, endpoint: Endpoint | None
+) -> tuple[list[PublishedPort], list[PublishedPort]]:
+    network = host.store.network(service.attachments[0].network)
+    return ports.differing(network, service.ports, endpoint.ports if endpoint else ())
 
 
 class _Looked:
@@ -143,7 +132,7 @@ def _service_change(
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
     if service.attachments:
         endpoint = host.store.endpoint(service.attachments[0].network, service.name)
-        missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+        missing, extra = _differing(host, service, endpoint)
         if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command and services.status(host, record).state != "running":
@@ -167,6 +156,11 @@ def _unused(host: Host, topology: Topology) -> list[Network]:
         for network in host.store.networks()
         if network.project == topology.project and network.name not in wanted
     ]
+
+
+def _policy_change(host: Host, topology: Topology, redone: bool) -> list[Change]:
+    ruled = policies.decide(host, Policy(topology.project, topology.policy), redone)
+    return [Change("policy", topology.project, *ruled)] if ruled else []
 
 
 def decide(
@@ -193,6 +187,7 @@ def decide(
         change = _network_change(host, wanted)
         changes += [change] if change else []
     redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
+    changes += _policy_change(host, topology, bool(redone))
     known = {
         network.name: host.store.network_or_none(network.name) or networks.chosen(host, network, host.kernel.facts())
         for network in topology.networks
@@ -205,14 +200,20 @@ def decide(
             change = Change("service", service.name, "recreate", "asked for")
         changes += [change] if change else []
     orphans = [record.service.name for record in _orphans(host, topology)]
-    if remove_orphans:
-        changes += [Change("service", name, "remove", "the file doesn't have it") for name in orphans]
-    elif orphans:
+    if orphans and not remove_orphans:
         remarks.append(f"not in the file any more: {', '.join(orphans)} (--remove-orphans takes them away)")
-    for network in _unused(host, topology):
-        if remove_orphans or not any(endpoint for endpoint in host.store.endpoints(network.name)):
-            changes.append(Change("network", network.name, "remove", "the file doesn't have it"))
+    changes += _gone(host, topology, orphans if remove_orphans else [], remove_orphans)
     return Decision(tuple(changes), tuple(remarks))
+
+
+def _gone(host: Host, topology: Topology, orphans: list[str], with_orphans: bool) -> list[Change]:
+    """Services and networks that the file doesn't have any more."""
+    why = "the file doesn't have it"
+    found = [Change("service", name, "remove", why) for name in orphans]
+    for network in _unused(host, topology):
+        if with_orphans or not host.store.endpoints(network.name):
+            found.append(Change("network", network.name, "remove", why))
+    return found
 
 
 # doing
@@ -250,15 +251,19 @@ def _carry_out(host: Host, topology: Topology, decision: Decision) -> None:
             host.say(f"removing service {name}")
             services.stop(host, (record,))
             services.remove_things(host, name)
-    for change in decision.changes:
-        if change.kind == "network" and change.what in ("recreate", "remove"):
-            networks.remove(host, change.name)
+    changing = [c.name for c in decision.changes if c.kind == "network" and c.what in ("recreate", "remove")]
+    if changing and host.store.policy(topology.project):
+        policies.enforce(host, Policy(topology.project))  # its elements name the old subnets
+    for name in changing:
+        networks.remove(host, name)
     for change in decision.changes:
         host.say(f"{change.what} {change.kind} {change.name}".rstrip())
         if change.kind == "host":
             _mend_host(host, change)
         elif change.kind == "network" and change.what != "remove":
             _do_network(host, change, by_network[change.name])
+        elif change.kind == "policy":
+            policies.enforce(host, Policy(topology.project, topology.policy))
         elif change.kind == "service" and change.what != "remove":
             _do_service(host, change, by_service[change.name])
 
@@ -300,7 +305,7 @@ def _do_ports(host: Host, service: Service) -> None:
         return
     network = service.attachments[0].network
     endpoint = host.store.endpoint(network, service.name)
-    missing, extra = _wanted_ports(service, endpoint.ports if endpoint else ())
+    missing, extra = _differing(host, service, endpoint)
     if extra:
         endpoints.unpublish(host, service.name, tuple(extra), network)
     if missing:
@@ -340,7 +345,8 @@ def down(host: Host, project: str, grace_s: float = services.GRACE_S) -> tuple[S
         services.stop(host, [status.record for status in there], grace_s)
         used = [endpoint.network for status in there for endpoint in status.endpoints]
         with networks.Use(host, used), host.lock(), host.operation(f"down {project}", "on") as op:
-            op.finish(_leaving(host, [status.record.service for status in there], mine))
+            entries = _leaving(host, [status.record.service for status in there], mine)
+            op.finish([*policies.leaving(host, project), *entries])
     return there
 
 

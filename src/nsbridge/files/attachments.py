@@ -26,7 +26,7 @@ class Claims:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.ports: dict[tuple[str, int], list[tuple[Address_ | None, str, int]]] = {}
+        self.ports: dict[str, list[tuple[PublishedPort, str, int]]] = {}
         self.inside: dict[tuple[str, str], str] = {}
 
     def address(self, path: Path, network: str, what: str, value: str, service: str) -> None:
@@ -37,24 +37,31 @@ class Claims:
 
     def port(self, path: Path, port: PublishedPort, service: str) -> bool:
         """Claim a host port; tell whether it was free."""
-        if not port.host_port:
+        if not port.host_port or port.choices > 1:
             return True
-        claimed = self.ports.setdefault((port.proto, port.host_port), [])
-        for host_ip, holder, line in claimed:
-            if _meet(host_ip, port.host_ip):
+        claimed = self.ports.setdefault(port.proto, [])
+        for other, holder, line in claimed:
+            first = max(port.host_port, other.host_port)
+            if first < min(port.host_port + port.count, other.host_port + other.count) and _meet(port, other):
                 where = f" on line {line}" if line else ""
-                said = f"host port {port.host_port}/{port.proto} goes to service {holder!r} already{where}"
+                said = f"host port {first}/{port.proto} goes to service {holder!r} already{where}"
                 self.report.fault(path, said, "choose another host port")
                 return False
-        claimed.append((port.host_ip, service, self.report.line(path)))
+        claimed.append((port, service, self.report.line(path)))
         return True
 
 
-def _meet(one: Address_ | None, other: Address_ | None) -> bool:
-    """Tell whether a packet could be meant for both host addresses."""
-    if one is None or other is None or one == other:
+def _meet(one: PublishedPort, other: PublishedPort) -> bool:
+    """Tell whether a packet could be meant for both, and they don't share it."""
+    if one.share and other.share:
+        return one.host_ip != other.host_ip
+    if one.interface or other.interface:
+        bound = [port for port in (one, other) if port.host_ip is not None and not port.host_ip.is_unspecified]
+        return not bound and (one.interface == other.interface or not (one.interface and other.interface))
+    if one.host_ip is None or other.host_ip is None or one.host_ip == other.host_ip:
         return True
-    return one.version == other.version and (one.is_unspecified or other.is_unspecified)
+    same_family = one.host_ip.version == other.host_ip.version
+    return same_family and (one.host_ip.is_unspecified or other.host_ip.is_unspecified)
 
 
 def attachments(
@@ -139,7 +146,11 @@ def published(path: Path, name: str, shape: ServiceShape, report: Report, claims
     found: dict[PublishedPort, None] = {}
     for index, one in enumerate(shape.ports or ()):
         here: Path = (*path, "ports", index)
-        ports = (_long(one),) if isinstance(one, PortShape) else one
+        try:
+            ports = (_long(one),) if isinstance(one, PortShape) else one
+        except InvalidIntent as error:
+            intent_fault(report, here, error)
+            continue
         for port in ports:
             if port in found:
                 continue
@@ -150,4 +161,11 @@ def published(path: Path, name: str, shape: ServiceShape, report: Report, claims
 
 
 def _long(shape: PortShape) -> PublishedPort:
-    return PublishedPort(shape.target, shape.published or 0, shape.protocol or "tcp", shape.host_ip)
+    return PublishedPort(
+        shape.target,
+        shape.published or 0,
+        shape.protocol or "tcp",
+        shape.host_ip,
+        shape.interface or "",
+        share=bool(shape.share),
+    )

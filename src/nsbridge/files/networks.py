@@ -12,6 +12,7 @@ from nsbridge.model.network import Network, Subnet
 from nsbridge.values import Value
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
     from typing import Any
 
 
@@ -45,6 +46,7 @@ def known_networks(topology: TopologyShape, raw: Any, project: str, report: Repo
     names: dict[str, str] = {}
     networks: dict[str, Network] = {}
     external: list[str] = []
+    policed = bool(topology.policy)
     for key in declared if isinstance(declared, dict) else ():
         shape = shapes.get(key) or NetworkShape.model_validate({})
         path: Path = ("networks", key)
@@ -53,7 +55,7 @@ def known_networks(topology: TopologyShape, raw: Any, project: str, report: Repo
         if shape.external is True or isinstance(shape.external, ExternalShape):
             external.append(key)
             _check_external(path, shape, real, report)
-        elif (network := _network(path, shape, real, project, report)) and not report.is_broken(*path):
+        elif (network := _network(path, shape, real, project, report, policed)) and not report.is_broken(*path):
             networks[key] = network
     _check_together(names, networks, external, report)
     return Known(names, networks, tuple(external))
@@ -78,7 +80,21 @@ def _check_external(path: Path, shape: NetworkShape, real: str, report: Report) 
         intent_fault(report, (*path, "name") if shape.name else path, error, key=not shape.name)
 
 
-def _network(path: Path, shape: NetworkShape, real: str, project: str, report: Report) -> Network | None:
+def _filtering(options: DriverOptionsShape) -> list[tuple[Path, dict[str, Any]]]:
+    """Fields about what may reach endpoints and what they may send, each with its place."""
+    docker, security = "com.docker.network.bridge.", "security."
+    trusted = tuple(name for name in (options.trusted or "").split(":") if name)
+    flags = {name: getattr(options, name) is not False for name in ("ipv4_filtering", "ipv6_filtering")}
+    return [
+        (("driver_opts", f"{docker}gateway_mode_ipv4"), {"gateway_mode4": options.gateway_mode4 or "nat"}),
+        (("driver_opts", f"{docker}gateway_mode_ipv6"), {"gateway_mode6": options.gateway_mode6 or "nat"}),
+        (("driver_opts", f"{docker}trusted_host_interfaces"), {"trusted": trusted}),
+        *((("driver_opts", security + name), {name: value}) for name, value in flags.items()),
+        (("driver_opts", f"{security}mac_filtering"), {"mac_filtering": options.mac_filtering is not False}),
+    ]
+
+
+def _network(path: Path, shape: NetworkShape, real: str, project: str, report: Report, policed: bool) -> Network | None:
     if real == DEFAULT_NETWORK:
         hint = "choose another name, or use external: true"
         report.fault((*path, "name"), "is the network that exists without being made", hint)
@@ -102,6 +118,16 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
         (("ipam", "config"), {"subnets": subnets}),
         (("driver_opts", "com.docker.network.bridge.name"), {"bridge": options.bridge or ""}),
         (("driver_opts", "com.docker.network.driver.mtu"), {"mtu": options.mtu or 0}),
+        (
+            ("driver_opts", "com.docker.network.bridge.host_binding_ipv4"),
+            {"host_binding": _binding(options.host_binding)},
+        ),
+        (
+            ("driver_opts", "com.docker.network.host_ipv4" if options.source4 else "com.docker.network.host_ipv6"),
+            {"sources": tuple(one for one in (options.source4, options.source6) if one is not None)},
+        ),
+        *_filtering(options),
+        (("policy",), {"policy": shape.policy or "allow", "policed": policed}),
     ]
     for where, change in parts:
         try:
@@ -109,6 +135,11 @@ def _network(path: Path, shape: NetworkShape, real: str, project: str, report: R
         except InvalidIntent as error:
             intent_fault(report, (*path, *where), error)
     return network
+
+
+def _binding(address: IPv4Address | None) -> IPv4Address | None:
+    """Everywhere, as Docker writes its default, is no binding."""
+    return None if address is None or address.is_unspecified else address
 
 
 def _subnets(path: Path, shape: NetworkShape, report: Report) -> tuple[Subnet, ...]:

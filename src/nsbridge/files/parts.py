@@ -8,8 +8,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from nsbridge.errors import InvalidIntent
 from nsbridge.files.faults import Wrong
 from nsbridge.model.endpoint import PROTOS, PublishedPort
+from nsbridge.model.names import check_ifname
 
 if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Network_
@@ -18,6 +20,10 @@ _YES = frozenset(("true", "yes", "on", "y", "1"))
 _NO = frozenset(("false", "no", "off", "n", "0"))
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _USER = re.compile(r"[^\s:]+(?::[^\s:]+)?")
+_LIKE_AN_ADDRESS = re.compile(r"[0-9.]+|.*\]|\[.*")
+MOST_CHOSEN = 1000
+"""So many host ports are chosen for one range at most."""
+
 _SHORT_FORM = "write [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]"
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _SHORT = re.compile(r"(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?:(?P<host>[^:]*):)?(?P<target>[^:/]+)(?:/(?P<proto>.*))?")
@@ -132,6 +138,17 @@ def mac(value: Any) -> str:
     return low
 
 
+def one_of(*allowed: str) -> Callable[[Any], str]:
+    """Return a parser for one of these words."""
+
+    def parse(value: Any) -> str:
+        if (written := text(value)) not in allowed:
+            raise Wrong(f"is {written!r}", f"use one of {', '.join(allowed)}")
+        return written
+
+    return parse
+
+
 def only(*allowed: str, hint: str = "") -> Callable[[Any], str]:
     """Return a parser for text of which we do only these."""
 
@@ -206,7 +223,11 @@ def _span(written: str, whole: str) -> range:
 
 
 def short_ports(value: Any) -> tuple[PublishedPort, ...]:
-    """The short form, ``[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]``, with ranges expanded."""
+    """The short form, ``[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]``.
+
+    A range with host ports is one value, one without them a value for each. A range of host ports for one port is
+    the choice among them.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise Wrong(f"is {kind_of(value)} where a port should be", 'write "8088:80", or a map with target')
     written = text(value).strip()
@@ -220,23 +241,41 @@ def short_ports(value: Any) -> tuple[PublishedPort, ...]:
         ip, host = None, ip
     if ip == "" or (host == "" and ip is None):
         raise Wrong(f"has nothing before its colon: {written!r}", f"write {written.lstrip(':')!r}")
-    host_ip = None
-    if ip is not None:
-        try:
-            host_ip = address(ip.strip("[]"))
-        except Wrong:
-            raise Wrong(f"has no address of the host before its ports: {ip!r}", "write one like 127.0.0.1") from None
+    host_ip, interface = _place(ip)
     proto = protocol(found["proto"]) if found["proto"] is not None else "tcp"
     targets = _span(found["target"], written)
     if not host or host == "0":
-        return tuple(PublishedPort(target, 0, proto, host_ip) for target in targets)
+        if len(targets) > MOST_CHOSEN:
+            raise Wrong(f"has {len(targets)} ports without host ports: {written!r}", "write HOST_PORTS:PORTS")
+        return tuple(PublishedPort(target, 0, proto, host_ip, interface) for target in targets)
     hosts = _span(host, written)
-    if len(hosts) != len(targets):
-        raise Wrong(
-            f"has {len(hosts)} host ports for {len(targets)}: {written!r}",
-            "give ranges of equal length" if len(targets) > 1 else "give one host port, or none to have one chosen",
-        )
-    return tuple(PublishedPort(target, one, proto, host_ip) for target, one in zip(targets, hosts, strict=True))
+    many, choices = len(targets), 1
+    if len(targets) == 1:
+        choices = len(hosts)
+    elif len(hosts) != many:
+        raise Wrong(f"has {len(hosts)} host ports for {many}: {written!r}", "give ranges of equal length")
+    return (PublishedPort(targets[0], hosts[0], proto, host_ip, interface, many, choices),)
+
+
+def _place(written: str | None) -> tuple[Address_ | None, str]:
+    """The address or the interface that stands before a port."""
+    if written is None:
+        return None, ""
+    try:
+        return address(written.strip("[]")), ""
+    except Wrong:
+        hint = "write one like 127.0.0.1"
+        if _LIKE_AN_ADDRESS.fullmatch(written) or written == "localhost":
+            raise Wrong(f"has no address of the host before its ports: {written!r}", hint) from None
+    return None, ifname(written)
+
+
+def ifname(value: Any) -> str:
+    """The name of an interface of the host."""
+    try:
+        return check_ifname(text(value))
+    except InvalidIntent as err:
+        raise Wrong(f"has neither an address nor an interface of the host: {err.message}", err.fix) from None
 
 
 def pair(value: Any) -> tuple[str, str | None]:

@@ -14,6 +14,7 @@ from nsbridge.files.faults import Fault, Report
 from nsbridge.files.interpolate import dotenv
 from nsbridge.files.networks import Known, known_networks
 from nsbridge.files.parts import kind_of
+from nsbridge.files.policy import policy_rules
 from nsbridge.files.screen import screen, shaped
 from nsbridge.files.services import Translator
 from nsbridge.files.shape import TopologyShape
@@ -62,7 +63,8 @@ def _topology(
     translator = Translator(shape, known, report, project=name, directory=directory, variables=variables)
     services = translator.services()
     external = tuple(dict.fromkeys(known.names[key] for key in known.external))
-    return Topology(name, tuple(known.networks.values()), services, external, report.warnings)
+    policy = policy_rules(shape, known, services, report)
+    return Topology(name, tuple(known.networks.values()), services, external, report.warnings, policy)
 
 
 def _with_default(known: Known, shape: TopologyShape, project: str, report: Report) -> Known:
@@ -78,7 +80,7 @@ def _with_default(known: Known, shape: TopologyShape, project: str, report: Repo
         said = f"{real!r} is the real name of the default network too"
         report.fault(("networks", key, "name"), said, "choose another")
     try:
-        networks = {**networks, DEFAULT_KEY: Network(real, project=project)}
+        networks = {**networks, DEFAULT_KEY: Network(real, project=project, policed=bool(shape.policy))}
     except InvalidIntent as error:
         report.fault(("name",) if shape.name else (), error.message, "give the project a shorter name")
     return Known({**known.names, DEFAULT_KEY: real}, networks, known.external)

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from nsbridge.files import parts
 from nsbridge.files.faults import Wrong
 from nsbridge.files.fields import IGNORED
+from nsbridge.model.network import GATEWAY_MODES, POLICIES
 
 WRONG = "nsbridge"
 """Type of the errors that our own parsers raise inside pydantic."""
@@ -54,6 +55,7 @@ Flag = Annotated[bool, BeforeValidator(_parsed(parts.flag)), WithJsonSchema({"ty
 User = Annotated[str, BeforeValidator(_parsed(parts.user)), WithJsonSchema(_NUMBER)]
 Mac = Annotated[str, BeforeValidator(_parsed(parts.mac)), WithJsonSchema({"type": "string"})]
 Port = Annotated[int, PlainValidator(_parsed(parts.port)), WithJsonSchema(_NUMBER)]
+Interface = Annotated[str, PlainValidator(_parsed(parts.ifname)), WithJsonSchema({"type": "string"})]
 Mtu = Annotated[int, PlainValidator(_parsed(parts.mtu)), WithJsonSchema(_NUMBER)]
 HostPort = Annotated[int, PlainValidator(_parsed(parts.host_port)), WithJsonSchema(_NUMBER)]
 Proto = Annotated[
@@ -71,6 +73,10 @@ Driver = Annotated[
 IpamDriver = Annotated[str, BeforeValidator(_parsed(parts.only("default"))), WithJsonSchema({"enum": ["default"]})]
 PortMode = Annotated[
     str, BeforeValidator(_parsed(parts.only("host", "ingress"))), WithJsonSchema({"enum": ["host", "ingress"]})
+]
+Verdict = Annotated[str, BeforeValidator(_parsed(parts.one_of(*POLICIES))), WithJsonSchema({"enum": list(POLICIES)})]
+GatewayMode = Annotated[
+    str, BeforeValidator(_parsed(parts.one_of(*GATEWAY_MODES))), WithJsonSchema({"enum": list(GATEWAY_MODES)})
 ]
 Condition = Annotated[
     str,
@@ -163,6 +169,56 @@ class DriverOptionsShape(Shape):
         alias="com.docker.network.bridge.enable_ip_masquerade",
         description="Whether packets leave with the host's address; true if not given.",
     )
+    source4: Address4 | None = Field(
+        None,
+        alias="com.docker.network.host_ipv4",
+        description="The IPv4 address of the host with which packets leave; the route's if not given.",
+    )
+    source6: Address6 | None = Field(None, alias="com.docker.network.host_ipv6", description="The same for IPv6.")
+    host_binding: Address4 | None = Field(
+        None,
+        alias="com.docker.network.bridge.host_binding_ipv4",
+        description="The host's address on which ports are published that name none.",
+    )
+    gateway_mode4: GatewayMode | None = Field(
+        None,
+        alias="com.docker.network.bridge.gateway_mode_ipv4",
+        description="`nat` (if not given), `nat-unprotected`, `routed` or `isolated`; see below.",
+    )
+    gateway_mode6: GatewayMode | None = Field(
+        None, alias="com.docker.network.bridge.gateway_mode_ipv6", description="The same for IPv6."
+    )
+    trusted: Line | None = Field(
+        None,
+        alias="com.docker.network.bridge.trusted_host_interfaces",
+        description="Interfaces of the host, joined by colons, from which endpoints may be reached directly.",
+    )
+    mac_filtering: Flag | None = Field(
+        None,
+        alias="security.mac_filtering",
+        description="Whether an endpoint may send only from its own MAC; true if not given.",
+    )
+    ipv4_filtering: Flag | None = Field(
+        None,
+        alias="security.ipv4_filtering",
+        description="Whether it may send only from its own IPv4 address, in ARP too; true if not given.",
+    )
+    ipv6_filtering: Flag | None = Field(
+        None,
+        alias="security.ipv6_filtering",
+        description="Whether it may send only from its own IPv6 addresses, advertise only these, and no routes; true "
+        "if not given.",
+    )
+
+
+class PolicyShape(Shape):
+    """One rule of the policy."""
+
+    kind: ClassVar[str] = "policy rule"
+    allow: Line | None = Field(None, description="Lets this connection pass: `SOURCE -> TARGET[:PORTS][/PROTOCOL]`.")
+    deny: Line | None = Field(None, description="Drops it without a word.")
+    reject: Line | None = Field(None, description="Drops it and tells the sender.")
+    log: Flag | None = Field(None, description="Whether the kernel's log gets a line for each; false if not given.")
 
 
 class ExternalShape(Shape):
@@ -194,6 +250,11 @@ class NetworkShape(Shape):
         Annotated[Annotated[Flag, Tag(SHORT)] | Annotated[ExternalShape, Tag(MAP)], Discriminator(_port_form)] | None
     ) = Field(None, description="It must exist already and outlives `down`; only `name` may stand beside it.")
     labels: Pairs | None = Field(None, description="Names and values for your own use; a map, or a list of NAME=VALUE.")
+    policy: Verdict | None = Field(
+        None,
+        description="What becomes of connections that its services begin and no rule is about: `allow` (if not given), "
+        "`deny` or `reject`.",
+    )
 
 
 class PortShape(Shape):
@@ -204,6 +265,12 @@ class PortShape(Shape):
     published: HostPort | None = Field(None, description="The host's port; a free one is chosen if not given.")
     host_ip: Address | None = Field(
         None, description="The host's address; all if not given. `0.0.0.0` is all of IPv4, `::` all of IPv6."
+    )
+    interface: Interface | None = Field(
+        None, description="Instead of `host_ip`: an interface of the host, by name, whatever its addresses are."
+    )
+    share: Flag | None = Field(
+        None, description="Several services may publish this port; new connections go to each in turn."
     )
     protocol: Proto | None = Field(None, description="`tcp` (if not given), `udp` or `sctp`.")
     mode: PortMode | None = Field(None, description="`host` or `ingress`; on one host they are the same.")
@@ -286,7 +353,7 @@ class ServiceShape(Shape):
     ) = Field(
         None,
         description="Published ports: `[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL]`, also with ranges of equal length, "
-        "or maps. Without a host port a free one is chosen.",
+        "or maps. Without a host port a free one is chosen. An interface of the host may stand for HOST_IP.",
         examples=[["8088:80", "127.0.0.1:5353:53/udp", "3000-3005:3000-3005"]],
     )
     depends_on: (
@@ -303,7 +370,11 @@ class TopologyShape(Shape):
     """A topology file: a project's networks and services, in the words of the compose spec."""
 
     kind: ClassVar[str] = "topology"
-    children: ClassVar = {"services": ("each", ServiceShape), "networks": ("each", NetworkShape)}
+    children: ClassVar = {
+        "services": ("each", ServiceShape),
+        "networks": ("each", NetworkShape),
+        "policy": ("each", PolicyShape),
+    }
     name: Line | None = Field(
         None, description="The project; begins the real names of its networks. The directory's name if not given."
     )
@@ -313,12 +384,16 @@ class TopologyShape(Shape):
     services: dict[str, ServiceShape | None] | None = Field(
         None, description="The project's services by name, which names their namespaces.", json_schema_extra=_NAMES
     )
+    policy: list[PolicyShape] | None = Field(
+        None, description="What may talk to what: rules, of which the first that fits decides."
+    )
 
 
 def shapes() -> tuple[type[Shape], ...]:
     """Return all shapes, outermost first."""
     return (
         TopologyShape,
+        PolicyShape,
         ServiceShape,
         AttachmentShape,
         PortShape,

@@ -8,6 +8,7 @@ nft 1.0.6 and its sources (src/rule.c, src/expression.c, src/mergesort.c).
 from __future__ import annotations
 
 from nsbridge.firewall.ruleset import (
+    TURNS,
     Accept,
     Counter,
     Dnat,
@@ -15,11 +16,15 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Log,
     Masquerade,
     Match,
     Opaque,
+    Reject,
     Return,
     SetMarkBits,
+    Snat,
+    Vmap,
     comment,
 )
 
@@ -40,11 +45,34 @@ _PRIORITIES = (
 )
 """nft(8), table "Standard priority names"; dstnat and srcnat are known in one hook each."""
 
-_META = ("iifkind", "oifkind", "nfproto", "l4proto", "mark")
+_BRIDGE_PRIORITIES = (
+    ("dstnat", -300, ("prerouting",)),
+    ("filter", -200, ("prerouting", "input", "forward", "output", "postrouting")),
+    ("out", 100, ("output",)),
+    ("srcnat", 300, ("postrouting",)),
+)
+
+_ICMPV6 = {
+    134: "nd-router-advert",
+    135: "nd-neighbor-solicit",
+    136: "nd-neighbor-advert",
+    137: "nd-redirect",
+    143: "mld2-listener-report",
+}
+
+_META = ("iifkind", "oifkind", "nfproto", "l4proto", "mark", "protocol")
 _QUOTED = ("iifname", "oifname", "iifkind", "oifkind")
 _A_LINE = {"ipv4_addr": 2, "inet_service": 5, "inet_proto": 5, "nf_proto": 5}
 _NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 132, "udplite": 136}
 _NFPROTOS = {"ipv4": 2, "ipv6": 10}
+_TURN = f"numgen inc mod {TURNS}"
+_TYPEOF = {
+    "inet_proto": "meta l4proto",
+    "inet_service": "th dport",
+    "turn": _TURN,
+    "ipv4_addr": "ip daddr",
+    "ipv6_addr": "ip6 daddr",
+}
 
 
 def render(table: Table, elements: Iterable[Element] = (), *, stateless: bool = False) -> str:
@@ -54,7 +82,7 @@ def render(table: Table, elements: Iterable[Element] = (), *, stateless: bool = 
         if element.table == (table.family, table.name):
             held.setdefault(element.set, []).append(element)
     blocks = [_set(one, held.get(one.name, [])) for one in table.sets]
-    blocks += [_chain(one, stateless) for one in table.chains]
+    blocks += [_chain(one, stateless, table.family) for one in table.chains]
     first = [f'\tcomment "{comment(table.why)}"'] if table.why else []
     body = "\n\n".join(["\n".join(block) for block in blocks])
     return "\n".join([f"table {table.family} {table.name} {{", *first, *([body] if body else []), "}"]) + "\n"
@@ -62,8 +90,10 @@ def render(table: Table, elements: Iterable[Element] = (), *, stateless: bool = 
 
 def _set(one: Set, elements: Sequence[Element]) -> list[str]:
     lines = [f"\t{'map' if one.data else 'set'} {one.name} {{"]
-    data = f" : {' . '.join(one.data)}" if one.data else ""
-    lines.append(f"\t\ttype {' . '.join(one.key)}{data}")
+    named = "turn" in one.key  # a type without a name: nft tells it by the expressions
+    key, held = ([_TYPEOF[kind] for kind in kinds] if named else kinds for kinds in (one.key, one.data))
+    data = f" : {' . '.join(held)}" if held else ""
+    lines.append(f"\t\t{'typeof' if named else 'type'} {' . '.join(key)}{data}")
     if one.interval:
         lines.append("\t\tflags interval")
     if one.why:
@@ -96,6 +126,8 @@ def _value(kind: str, value: Any) -> str:
 
 def _plain(value: Any) -> str:
     """Write a value; a network of one address is written as that address."""
+    if value == "any":
+        return "0-255"
     if getattr(value, "prefixlen", None) == getattr(value, "max_prefixlen", -1):
         return str(value.network_address)
     return str(value)
@@ -112,7 +144,11 @@ def _bytes(kind: str, value: Any) -> bytes:
     if kind == "ifname":
         return str(value).encode().ljust(16, b"\0")
     if kind == "inet_service":
-        return int(value).to_bytes(2, "big")
+        return int(getattr(value, "first", value)).to_bytes(2, "big")
+    if kind == "turn":
+        return int(value).to_bytes(4, "little")
+    if kind == "ether_addr":
+        return bytes.fromhex(value.replace(":", ""))
     if kind in ("inet_proto", "nf_proto"):
         number = {**_NUMBERS, **_NFPROTOS}.get(value)
         return bytes((int(value) if number is None else number,))
@@ -120,19 +156,19 @@ def _bytes(kind: str, value: Any) -> bytes:
     return packed
 
 
-def _chain(chain: Chain, stateless: bool) -> list[str]:
+def _chain(chain: Chain, stateless: bool, family: str) -> list[str]:
     lines = [f"\tchain {chain.name} {{"]
     if chain.why:
         lines.append(f'\t\tcomment "{comment(chain.why)}"')
     if chain.hook:
-        lines.append(f"\t\ttype {chain.kind} hook {chain.hook} priority {_priority(chain)}; policy accept;")
+        lines.append(f"\t\ttype {chain.kind} hook {chain.hook} priority {_priority(chain, family)}; policy accept;")
     lines += [f"\t\t{rule_text(rule, stateless=stateless)}" for rule in chain.rules]
     return [*lines, "\t}"]
 
 
-def _priority(chain: Chain) -> str:
+def _priority(chain: Chain, family: str) -> str:
     """A number near one that has a name in this hook is written by that name."""
-    for name, number, hooks in _PRIORITIES:
+    for name, number, hooks in _BRIDGE_PRIORITIES if family == "bridge" else _PRIORITIES:
         offset = chain.priority - number
         if chain.hook in hooks and -10 <= offset <= 10:
             return f"{name} {'+' if offset > 0 else '-'} {abs(offset)}" if offset else name
@@ -143,7 +179,9 @@ def rule_text(rule: Rule, *, stateless: bool = False) -> str:
     """A rule as one line."""
     words: list[str] = []
     protocol = ""
-    for one in rule.expressions:
+    for place, one in enumerate(rule.expressions):
+        if _told_later(one, rule.expressions[place + 1 :]):
+            continue
         if isinstance(one, Match) and one.field.startswith("th ") and protocol:
             # nft writes the test of a protocol and of its port as one.
             words[-1] = _match(one).replace("th", protocol, 1)
@@ -156,12 +194,27 @@ def rule_text(rule: Rule, *, stateless: bool = False) -> str:
     return " ".join(words)
 
 
+def _told_later(one: Expression, rest: Sequence[Expression]) -> bool:
+    """Tell whether nft leaves out a test of what a packet carries, since a field behind it says as much."""
+    if not isinstance(one, Match) or one.negate or one.field not in ("protocol", "l4proto"):
+        return False
+    for later in rest:
+        fields = [later.field] if isinstance(later, Match) else getattr(later, "fields", ())
+        for name in fields:
+            if name.startswith(f"{one.value} ") or (one.value == "ip6" and name.startswith("icmpv6 ")):
+                return True
+    return False
+
+
 def _counter(stateless: bool) -> str:
     return "counter" if stateless else "counter packets 0 bytes 0"
 
 
 def _field(name: str) -> str:
-    return f"meta {name}" if name in _META else name
+    if name == "turn":
+        return _TURN
+    # 64 bits into the ICMPv6 header; nft 1.0.6 has no name for it yet.
+    return "@th,64,128" if name == "icmpv6 taddr" else f"meta {name}" if name in _META else name
 
 
 def _fields(names: Sequence[str]) -> str:
@@ -175,6 +228,10 @@ def _match(one: Match) -> str:
     if one.field == "mark":
         mask, wanted = value
         return f"{name} & {mask:#010x} {'!=' if one.negate else '=='} {wanted:#010x}"
+    if one.field == "icmpv6 type":
+        value = _ICMPV6.get(value, value)
+    elif one.field == "l4proto" and value == "icmpv6":
+        value = "ipv6-icmp"
     shown = f'"{value}"' if one.field in _QUOTED else _plain(value)
     return f"{name} {'!= ' if one.negate else ''}{shown}"
 
@@ -185,10 +242,18 @@ def _expression(one: Expression) -> str:
             return _match(one)
         case InSet(fields, name, negate):
             return f"{_fields(fields)} {'!= ' if negate else ''}@{name}"
+        case Vmap(fields, name):
+            return f"{_fields(fields)} vmap @{name}"
+        case Log(prefix):
+            return f'log prefix "{prefix}"'
+        case Reject():
+            return "reject"
         case SetMarkBits(bits):
             return f"meta mark set meta mark | {bits:#010x}"
         case Dnat(family, fields, name):
             return f"dnat {family} to {_fields(fields)} map @{name}"
+        case Snat(family, fields, name):
+            return f"snat {family} to {_fields(fields)} map @{name}"
         case Goto(chain):
             return f"goto {chain}"
         case Jump(chain):

@@ -29,9 +29,18 @@ if TYPE_CHECKING:
         "ct status",     # ("dnat",)
         "mark",          # the packet mark
         "fib daddr type",  # "local" when the destination is one of the host's own addresses
+        "turn",          # 0 to TURNS - 1, another number for each packet
+        "protocol",      # what a frame carries: "ip", "ip6", "arp"
+        "ether saddr",   # a MAC as text, lower case with colons; of frames, so in a bridge table only
+        "arp saddr ip", "arp saddr ether",
+        "icmpv6 type",   # a number; names are in RFC 4861, section 4
+        "icmpv6 taddr",  # the target of a neighbour solicitation or advertisement
     ]  # fmt: skip
     Family: TypeAlias = Literal["ip", "ip6"]
 
+
+TURNS = 60
+"""How many places those who share a port divide among them: 60 is shared evenly by 2, 3, 4, 5, 6, 10, 12 …"""
 
 COMMENT = 127
 """Bytes of a comment that nft(8) reads back (NFTNL_UDATA_COMMENT_MAXLEN without its NUL)."""
@@ -73,8 +82,44 @@ class SetMarkBits(Value):
     bits: int
 
 
+class Span(Value):
+    """Ports from `first` to `last`, both included, as one value of an interval set's key."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        """``3000-3005``."""
+        return f"{self.first}-{self.last}"
+
+
+class Vmap(Value):
+    """Do what map `name` holds for `fields`: go on in a chain; without an element, go on here."""
+
+    fields: tuple[Field, ...]
+    name: str
+
+
+class Log(Value):
+    """Write the packet to the kernel's log, the line beginning with `prefix` (127 bytes at most)."""
+
+    prefix: str
+
+
 class Dnat(Value):
-    """Rewrite the destination to what map `name` holds for `fields`; without an element, go on."""
+    """Rewrite the destination to what map `name` holds for `fields`; without an element, go on.
+
+    port: the map holds an address and a port; otherwise an address alone, and the port stays.
+    """
+
+    family: Family
+    fields: tuple[Field, ...]
+    name: str
+    port: bool = True
+
+
+class Snat(Value):
+    """Rewrite the source to the address that map `name` holds for `fields`; without an element, go on."""
 
     family: Family
     fields: tuple[Field, ...]
@@ -91,6 +136,10 @@ class Accept(Value):
 
 class Drop(Value):
     """End it here, without a word."""
+
+
+class Reject(Value):
+    """End it here and tell the sender: ICMP port unreachable."""
 
 
 class Return(Value):
@@ -120,7 +169,22 @@ class Opaque(Value):
 
 if TYPE_CHECKING:
     Expression: TypeAlias = (
-        Match | InSet | Counter | SetMarkBits | Dnat | Masquerade | Accept | Drop | Return | Goto | Jump | Opaque
+        Match
+        | InSet
+        | Counter
+        | SetMarkBits
+        | Dnat
+        | Snat
+        | Masquerade
+        | Accept
+        | Drop
+        | Return
+        | Goto
+        | Jump
+        | Opaque
+        | Vmap
+        | Log
+        | Reject
     )
 
 
@@ -150,8 +214,9 @@ class Set(Value):
     """A set of keys, or a map when `data` is given. Its elements are values of their own.
 
     key, data: field types in order: ``ifname``, ``ipv4_addr``, ``ipv6_addr``, ``inet_proto``,
-    ``inet_service``, ``nf_proto``. interval: elements may be networks; with more than one key field such a
-    set is a pipapo set (slow to insert into, so only for what is few).
+    ``inet_service``, ``nf_proto``, ``ether_addr``, ``turn``; as data also ``verdict``, written ``goto CHAIN``.
+    interval: elements may be networks, or a `Span` of ports; with more than one key field such a set is a pipapo
+    set (slow to insert into, so only for what is few).
     """
 
     name: str
@@ -186,7 +251,8 @@ class Table(Value):
 class Element(Value):
     """An element of a set, or of a map when `data` isn't empty. Key and data have one value a field.
 
-    Values are as in `Match`; in an interval set a network stands for all its addresses.
+    Values are as in `Match`; in an interval set a network stands for all its addresses, a `Span` for all its ports,
+    and the protocol ``any`` for all protocols.
     """
 
     table: tuple[str, str]

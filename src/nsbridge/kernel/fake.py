@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from nsbridge.firewall.ruleset import Element
 from nsbridge.kernel.interface import HostFacts
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.simulate import simulate
-from nsbridge.state.things import Netns, Sysctl
+from nsbridge.state.things import Address, Netns, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.plan.step import Step
-    from nsbridge.state.things import Thing
+    from nsbridge.state.things import Address_, Thing
 
 
 class FakeKernel:
@@ -80,6 +81,26 @@ class FakeKernel:
         """Tell whether it was told that a process listens there."""
         return (proto, port) in self.listening
 
+    def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
+        """Return the first port of a range on which it was told that a process listens, 0 without one."""
+        return min((port for which, port in self.listening if which == proto and first <= port <= last), default=0)
+
+    def supports(self, proto: str) -> bool:
+        """Tell that it has every protocol."""
+        return True
+
+    def has_address(self, address: Any) -> bool:
+        """Tell that every address is the host's."""
+        return True
+
+    def addresses_of(self, link: str) -> tuple[Address_, ...]:
+        """Return the addresses of a link."""
+        return tuple(one.address.ip for one in self.state.of(Address) if (one.netns, one.link) == ("", link))
+
+    def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
+        """Return the elements of a set."""
+        return tuple(one for one in self.state.of(Element) if (one.table, one.set) == (table, name))
+
     def free_port(self, proto: str) -> int:
         """Return the first port from 49152 on that nothing uses (RFC 6335 §6)."""
         taken = {key for thing in self.state for key in [getattr(thing, "key", ())]}
@@ -88,6 +109,10 @@ class FakeKernel:
     def setting(self, key: str) -> str:
         """Return what the facts say."""
         return self.known.sysctl(key)
+
+    def admin_rules(self, table: tuple[str, str]) -> int:
+        """Return 0: nobody else is here."""
+        return 0
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""

@@ -18,7 +18,7 @@ import os
 
 from nsbridge.errors import KernelError, NoPermission, Unsupported
 from nsbridge.firewall.ruleset import Accept, Match, Rule
-from nsbridge.kernel import nftdecode
+from nsbridge.kernel import catchall, nftdecode
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import CREATE, Refused, as_text, attr, attribute_list, attributes, message, text
 from nsbridge.kernel.nftencode import add_rule, header
@@ -51,16 +51,16 @@ _RULE = Rule((Match("mark", (MARK_BIT, MARK_BIT)), Accept()), why=COMMENT)
 
 
 def droppers(nft: Nft) -> tuple[ForeignAccept, ...]:
-    """Return the forward chains that drop: by their policy, or by a last rule that drops or rejects whatever comes.
+    """Return the forward chains that drop whatever comes: by their policy, by a rule, or in a chain they lead to.
 
-    A chain that accepts by policy and only jumps to one that drops everything isn't recognised. Costs a dump of
-    chains, and of the rules of those that hook into forward; for iptables-legacy one run of the program.
+    Costs a dump of chains, and of the rules of those that hook into forward (and of those that these lead to); for
+    iptables-legacy one run of the program.
     """
     found = []
     for place, drops in _forward_chains(nft):
-        rules = [expressions for _, expressions, _ in _rules(nft, place)]
-        if not drops and not (rules and _ends(rules[-1])):
+        if not catchall.stops(place[2], lambda chain, of=place[:2]: _ways(nft, (*of, chain)), drops):  # type: ignore[misc]
             continue
+        rules = [expressions for _, expressions, _ in _rules(nft, place)]
         if place in _COMPAT and _is_compat(place, rules):
             found.append(ForeignAccept(_COMPAT[place], why="its FORWARD chain drops what comes through"))
         else:
@@ -111,14 +111,10 @@ def _rules(nft: Nft, place: Place) -> list[tuple[bytes, Expressions, str]]:
     return found
 
 
-def _ends(expressions: Expressions) -> bool:
-    """Tell whether a rule stops every packet: nothing is asked, and the verdict is drop or reject."""
-    *before, (name, item) = expressions or [("", {})]
-    if any(one not in ("counter", "log") for one, _ in before):
-        return False
-    if name == "target":
-        return as_text(item.get(1, b"")) in ("DROP", "REJECT")
-    return name == "reject" or _verdict(name, item) == nf.DROP
+def _ways(nft: Nft, place: Place) -> list[catchall.Way]:
+    """What those rules of a chain do that ask nothing; our own accept asks for our mark."""
+    ways = [catchall.way(expressions) for _, expressions, _ in _rules(nft, place)]
+    return [one for one in ways if one]
 
 
 def _verdict(name: str, item: dict[int, bytes]) -> int | None:
@@ -148,11 +144,8 @@ def _legacy_loaded(where: str, table: str = "filter") -> bool:
 
 
 def _legacy_drops(where: str) -> bool:
-    said = _run(where, "-w", "-S", "FORWARD")[1].splitlines()
-    rules = [line for line in said if line.startswith("-A FORWARD")]
-    return "-P FORWARD DROP" in said or bool(
-        rules and rules[-1].startswith(("-A FORWARD -j DROP", "-A FORWARD -j REJECT"))
-    )
+    said = _run(where, "-w", "-S")[1].splitlines()
+    return bool(catchall.stops("FORWARD", catchall.listed(said), "-P FORWARD DROP" in said))
 
 
 # ------------------------------------------------------------------ our rule

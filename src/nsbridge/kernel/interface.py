@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Protocol
 
+    from nsbridge.firewall.ruleset import Element
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import ForeignAccept, Network_, Thing
+    from nsbridge.state.things import Address_, ForeignAccept, Network_, Thing
 
 
 class HostFacts(Value):
@@ -21,7 +22,8 @@ class HostFacts(Value):
     routes: (destination, link, gateway or "") of every route and on-link subnet, default routes left out.
     sysctls: (key, value) of those we might raise: forwarding, and accept_ra of every uplink.
     droppers: other people's forward chains that drop; each wants our accept. routers: names of other software's
-    rules which need forwarding.
+    rules which need forwarding. bridges: those that aren't ours. bridge_filter: nf_tables can filter what passes
+    between the ports of a bridge. bridge_calls: br_netfilter is there, so a bridge can show its frames to IP rules.
     """
 
     mtu: int = 1500
@@ -29,6 +31,9 @@ class HostFacts(Value):
     sysctls: tuple[tuple[str, str], ...] = ()
     droppers: tuple[ForeignAccept, ...] = ()
     routers: tuple[str, ...] = ()
+    bridges: tuple[str, ...] = ()
+    bridge_filter: bool = True
+    bridge_calls: bool = True
 
     def sysctl(self, key: str) -> str:
         """Return the value of a setting, "" when this kernel has none of that name."""
@@ -77,11 +82,29 @@ if TYPE_CHECKING:
         def port_listener(self, proto: str, address: Any, port: int) -> bool:
             """Tell whether a process of the host already holds that port (by trying to bind it)."""
 
+        def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
+            """Return the first port of a range that a process of the host holds, 0 without one. address: as above."""
+
+        def supports(self, proto: str) -> bool:
+            """Tell whether this kernel has that transport protocol."""
+
+        def has_address(self, address: Any) -> bool:
+            """Tell whether an address is one of the host's own."""
+
+        def addresses_of(self, link: str) -> tuple[Address_, ...]:
+            """Return the addresses of a link of the host, none without such a link. Link-local ones are left out."""
+
         def free_port(self, proto: str) -> int:
             """Return a host port that no process holds now, chosen by the kernel (ip_local_port_range)."""
 
         def setting(self, key: str) -> str:
             """Return the value of a setting of the host (its path under /proc/sys), "" without one."""
 
+        def admin_rules(self, table: tuple[str, str]) -> int:
+            """Return how many rules the administrator has put into the chain of a table that is theirs."""
+
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""
+
+        def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
+            """Return all elements of a set, none without it. Costs a dump of that set: for those that hold little."""

@@ -8,12 +8,12 @@ module holds the rest of the interface.
 from __future__ import annotations
 
 import _socket
-import errno
 import time
 
-from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl
+from nsbridge.kernel import netns, rtnetlink, rtroute, sockets, sysctl
 from nsbridge.kernel.interface import HostFacts
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket
+from nsbridge.model.names import is_ours
 from nsbridge.state.things import HOST, Route
 
 TYPE_CHECKING = False
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from nsbridge.firewall.ruleset import Element
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
-    from nsbridge.state.things import Network_, Thing
+    from nsbridge.state.things import Address_, Network_, Thing
 
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 PATIENCE = 500
 """How often a link is asked whether it carries packets, 0.2 ms apart."""
-_SOCK_TYPES = {"tcp": (_socket.SOCK_STREAM, 6), "udp": (_socket.SOCK_DGRAM, 17), "sctp": (_socket.SOCK_STREAM, 132)}
 
 
 class LinuxKernel:
@@ -82,7 +82,11 @@ class LinuxKernel:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
         from nsbridge.kernel import foreign
 
-        return host_facts(self.route).replace(droppers=foreign.droppers(self.nft), routers=foreign.routers(self.nft))
+        return host_facts(self.route).replace(
+            droppers=foreign.droppers(self.nft),
+            routers=foreign.routers(self.nft),
+            bridge_filter=self.nft.filters_bridges(),
+        )
 
     def netns_id(self, path: str) -> int:
         """Return the inode of a namespace, 0 when the path opens none."""
@@ -116,11 +120,30 @@ class LinuxKernel:
     def port_listener(self, proto: str, address: Any, port: int) -> bool:
         """Tell whether a process of the host holds that port, by trying to bind it. address: None for any."""
         texts = ["0.0.0.0", "::"] if address is None else [str(address)]
-        return any(_held(proto, text, port) for text in texts)
+        return any(sockets.held(proto, text, port) for text in texts)
+
+    def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
+        """Return the first port of a range that a process of the host holds, 0 without one."""
+        return sockets.busy_port(proto, address, first, last)
+
+    def supports(self, proto: str) -> bool:
+        """Tell whether this kernel has that transport protocol."""
+        return sockets.supports(proto)
+
+    def has_address(self, address: Any) -> bool:
+        """Tell whether an address is one of the host's own."""
+        return sockets.has_address(address)
+
+    def addresses_of(self, link: str) -> tuple[Address_, ...]:
+        """Return the addresses of a link of the host, without link-local ones."""
+        index = self.link_index(link)
+        replies = self.route.dump(rtroute.get_addresses(index)) if index else []
+        found = [rtroute.decode_address(HOST, body, {index: link}) for _, body in replies]
+        return tuple(one.address.ip for one in found if one is not None and not one.address.ip.is_link_local)
 
     def free_port(self, proto: str) -> int:
         """Return a port that nobody holds on any address now, as the kernel chooses them (ip_local_port_range)."""
-        kind, number = _SOCK_TYPES[proto]
+        kind, number = sockets.SOCK_TYPES[proto]
         sock = _socket.socket(_socket.AF_INET, kind, number)
         try:
             sock.bind(("0.0.0.0", 0))
@@ -132,30 +155,17 @@ class LinuxKernel:
         """Return the value of a setting of the host, "" without one."""
         return sysctl.read(key)
 
+    def admin_rules(self, table: tuple[str, str]) -> int:
+        """Return how many rules the administrator has in the chain of a table that is theirs."""
+        return self.nft.admin_rules(table)
+
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
 
-
-def _held(proto: str, address: str, port: int) -> bool:
-    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-    kind, number = _SOCK_TYPES[proto]
-    try:
-        sock = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, number)
-    except OSError:  # a kernel without that protocol has no listeners for it
-        return False
-    try:
-        if family == _socket.AF_INET6:
-            sock.setsockopt(41, 26, 1)  # IPPROTO_IPV6, IPV6_V6ONLY: an IPv4 listener is another question
-        if proto == "tcp":
-            # With it, connections in TIME_WAIT don't count, while a listener still does. UDP would share.
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        sock.bind((address, port))
-    except OSError as err:
-        return err.errno == errno.EADDRINUSE
-    finally:
-        sock.close()
-    return False
+    def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
+        """Return all elements of a set, none without it."""
+        return self.nft.elements(table, name)
 
 
 def host_facts(sock: NetlinkSocket) -> HostFacts:
@@ -166,6 +176,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         links[one.index] = one.link
     names = {index: link.name for index, link in links.items()}
     mtus = {link.name: link.mtu for link in links.values()}
+    bridges = [link.name for link in links.values() if link.kind == "bridge" and not is_ours(link.group)]
     routes: list[tuple[Network_, str]] = []
     uplinks: dict[str, int] = {}
     for family in (4, 6):
@@ -180,6 +191,8 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         mtu=next(iter(uplinks.values()), 1500),
         routes=tuple(dict.fromkeys(routes)),
         sysctls=tuple([pair for pair in values if pair[1]]),
+        bridges=tuple(sorted(bridges)),
+        bridge_calls=bool(sysctl.read("net/bridge/bridge-nf-call-iptables")),
     )
 
 

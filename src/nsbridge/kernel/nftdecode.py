@@ -16,13 +16,17 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Log,
     Masquerade,
     Match,
     Opaque,
+    Reject,
     Return,
     Rule,
     Set,
     SetMarkBits,
+    Snat,
+    Vmap,
 )
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import as_be32, as_text, attribute_list, attributes
@@ -30,7 +34,7 @@ from nsbridge.kernel.netlink import as_be32, as_text, attribute_list, attributes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     from nsbridge.firewall.ruleset import Expression
 
@@ -65,7 +69,8 @@ def set_of(body: bytes) -> Set:
     found = attributes(body, 4)
     flags = as_be32(found.get(3, _NO_BYTES))
     key = _types(as_be32(found[4]))
-    data = _types(as_be32(found[6])) if 6 in found else ()
+    code = as_be32(found[6]) if 6 in found else 0
+    data = ("verdict",) if code == nf.VERDICT else _types(code)
     if unknown := flags & ~(nf.SET_INTERVAL | nf.SET_MAP | nf.SET_CONCAT | nf.SET_ANONYMOUS | nf.SET_CONSTANT):
         key = (*key, f"flags {unknown:#x}")
     interval = bool(flags & nf.SET_INTERVAL)
@@ -74,7 +79,7 @@ def set_of(body: bytes) -> Set:
 
 def known(one: Set) -> bool:
     """Tell whether all its types are ours, so that its elements can be read."""
-    return all(kind in nf.TYPES for kind in one.key + one.data)
+    return all(kind in nf.TYPES or kind == "verdict" for kind in one.key + one.data)
 
 
 def _types(code: int) -> tuple[str, ...]:
@@ -122,6 +127,7 @@ class _Reader:
         self.pending: Match | None = None  # a protocol test that may be nft's hidden one
         self.lookup: tuple[str, tuple[str, ...]] | None = None  # a map whose data nobody used yet
         self.found: list[Expression] = []
+        self.carried = ""  # what a test before said the packet is
 
     def read(self, name: str, item: Attributes) -> None:
         """Take one expression."""
@@ -151,18 +157,21 @@ class _Reader:
         ]:
             self.pending = None
         self.flush()
+        if type(one) is Match and one.field in ("protocol", "l4proto") and not one.negate:
+            self.carried = one.value
         if type(one) is Match and one.field == "nfproto" and not one.negate:
             self.pending = one
         else:
             self.found.append(one)
 
     def load(self, name: str, item: Attributes) -> bool:
-        """Load a field, by meta, payload, ct or fib, into a register."""
+        """Load a field, by meta, payload, ct, fib or numgen, into a register."""
         if 1 not in item:
             return name == "meta" and self.set_mark(item)
-        last = 3 if name in ("meta", "ct") else 4
+        last = {"meta": 3, "ct": 3, "numgen": 5}.get(name, 4)
         numbers = [as_be32(item[kind]) for kind in range(2, last) if kind in item]
-        field = nf.FIELD_OF_LOAD.get((name, tuple(numbers)))
+        field = nf.FIELD_BEHIND.get(self.carried, {}).get((name, tuple(numbers)))
+        field = field or nf.FIELD_OF_LOAD.get((name, tuple(numbers)))
         if field is None or (name == "ct" and 3 in item):
             return False
         size = as_be32(item[4]) if name == "payload" else nf.LENGTH[nf.FIELDS[field][2]]
@@ -214,6 +223,9 @@ class _Reader:
         fields = self.concatenation(_number(item[2]), one) if one is not None and known(one) else None
         if one is None or fields is None:
             return False
+        if 3 in item and not as_be32(item[3]):
+            self.emit(Vmap(fields, one.name), fields)  # type: ignore[arg-type]
+            return True
         if 3 in item:
             self.lookup = (one.name, fields)
             self.registers.clear()
@@ -236,16 +248,22 @@ class _Reader:
         """Translate (nat) to what the lookup before it found."""
         name = {nf.FAMILIES["ip"]: "ip", nf.FAMILIES["ip6"]: "ip6"}.get(as_be32(item[2]))
         lookup, self.lookup = self.lookup, None
-        if lookup is None or name is None or as_be32(item[1]) != 1 or 5 not in item:
+        kind = as_be32(item[1])
+        if lookup is None or name is None or kind not in (nf.SNAT, nf.DNAT) or (kind == nf.SNAT and 5 in item):
             return False
         port = nf.FIRST_REGISTER + (1 if name == "ip" else 4)
-        ranges = (item.get(4, item[3]), item.get(6, item[5])) != (item[3], item[5])
-        # Kernels add the flags that follow from the registers: addresses (1) and ports (2) are given.
-        if _number(item[3]) != nf.FIRST_REGISTER or _number(item[5]) != port or ranges:
+        if _number(item[3]) != nf.FIRST_REGISTER or item.get(4, item[3]) != item[3]:
             return False
+        if 5 in item and (_number(item[5]) != port or item.get(6, item[5]) != item[5]):
+            return False
+        # Kernels add the flags that follow from the registers: addresses (1) and ports (2) are given.
         if as_be32(item.get(7, _NO_BYTES)) & ~3:
             return False
-        self.emit(Dnat(name, lookup[1], lookup[0]), lookup[1])  # type: ignore[arg-type]
+        fields: Any = lookup[1]
+        if kind == nf.SNAT:
+            self.emit(Snat(name, fields, lookup[0]), fields)  # type: ignore[arg-type]
+        else:
+            self.emit(Dnat(name, fields, lookup[0], 5 in item), fields)  # type: ignore[arg-type]
         return True
 
     def immediate(self, item: Attributes) -> bool:
@@ -262,6 +280,25 @@ class _Reader:
         if code not in plain:
             return False
         self.emit(plain[code])
+        return True
+
+    def byteorder(self, item: Attributes) -> bool:
+        """Take what nft 1.0.6 writes behind a protocol in an interval key: the order of the bytes of one byte."""
+        return item[1] == item[2] and as_be32(item[4]) == 1 and _number(item[1]) in self.registers
+
+    def log(self, item: Attributes) -> bool:
+        """Take a log with a prefix and nothing else."""
+        level = as_be32(item.get(5, b"\0\0\0\4"))
+        if 2 not in item or level != 4 or not set(item) <= {2, 5, 6} or as_be32(item.get(6, _NO_BYTES)):
+            return False
+        self.emit(Log(as_text(item[2])))
+        return True
+
+    def reject(self, item: Attributes) -> bool:
+        """Take a reject that says port unreachable in either family."""
+        if as_be32(item[1]) != 2 or item.get(2) != b"\1":
+            return False
+        self.emit(Reject())
         return True
 
     def plain(self, one: Expression, item: Attributes, allowed: Sequence[int]) -> bool:
@@ -314,11 +351,15 @@ _READERS: dict[str, Callable[[_Reader, Attributes], bool]] = {
     "payload": lambda reader, item: reader.load("payload", item),
     "ct": lambda reader, item: reader.load("ct", item),
     "fib": lambda reader, item: reader.load("fib", item),
+    "numgen": lambda reader, item: reader.load("numgen", item),
     "bitwise": _Reader.bitwise,
     "cmp": _Reader.compare,
     "lookup": _Reader.look_up,
     "nat": _Reader.translate,
     "immediate": _Reader.immediate,
+    "byteorder": _Reader.byteorder,
+    "log": _Reader.log,
+    "reject": _Reader.reject,
     "counter": lambda reader, item: reader.plain(Counter(), item, (1, 2, 3)),
     "masq": lambda reader, item: reader.plain(Masquerade(), item, ()),
 }

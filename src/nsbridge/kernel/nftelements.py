@@ -16,9 +16,9 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import chain, repeat
 
 from nsbridge.errors import KernelError
-from nsbridge.firewall.ruleset import Element
+from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.kernel import nftschema as nf
-from nsbridge.kernel.netlink import as_be32, attr, attribute_list, attributes, be32, message, nested, text
+from nsbridge.kernel.netlink import as_be32, as_text, attr, attribute_list, attributes, be32, message, nested, text
 from nsbridge.kernel.nftencode import header
 
 TYPE_CHECKING = False
@@ -40,6 +40,8 @@ _FORMATS = {
     "inet_proto": "s3x",
     "inet_service": "H2x",
     "nf_proto": "s3x",
+    "turn": "4s",
+    "ether_addr": "6s2x",
 }
 
 _SHORT = Struct("=HH").pack
@@ -124,8 +126,9 @@ def messages(
 def packed(one: Set, elements: Sequence[Element], *, data: bool) -> list[tuple[bytes, int]]:
     """Elements as items of an element list, as many together as fit, each with their number."""
     try:
-        if one.interval:
-            items = [_interval(one, element, data) for element in elements]
+        if one.interval or one.data == ("verdict",):
+            pack = _interval if one.interval else _verdict_item
+            items = [pack(one, element, data) for element in elements]
             step = _ROOM // max(map(len, items), default=1)
             lists = [b"".join(items[first : first + step]) for first in range(0, len(items), step)]
         else:
@@ -144,7 +147,7 @@ def packed(one: Set, elements: Sequence[Element], *, data: bool) -> list[tuple[b
 
 def _interval(one: Set, element: Element, data: bool) -> bytes:
     bounds = [interval(kind, key) for kind, key in zip(one.key, element.key, strict=True)]
-    datum = nested(2, attr(1, concatenated(one.data, element.data))) if data and one.data else b""
+    datum = _datum(one, element) if data and one.data else b""
     if len(one.key) > 1:
         first = b"".join([_padded(low) for low, _ in bounds])
         last = b"".join([_padded(high) for _, high in bounds])
@@ -153,6 +156,30 @@ def _interval(one: Set, element: Element, data: bool) -> bytes:
     start = nested(1, nested(1, attr(1, low)), datum)
     end = _behind(high)
     return start + nested(1, be32(3, nf.ELEMENT_END), nested(1, attr(1, end))) if end else start
+
+
+def _verdict_item(one: Set, element: Element, data: bool) -> bytes:
+    """An element of a verdict map without intervals."""
+    return nested(1, nested(1, attr(1, concatenated(one.key, element.key))), _datum(one, element) if data else b"")
+
+
+def _datum(one: Set, element: Element) -> bytes:
+    """What a map holds for a key: a value, or a verdict (``goto CHAIN``)."""
+    if one.data != ("verdict",):
+        return nested(2, attr(1, concatenated(one.data, element.data)))
+    word, _, target = element.data[0].partition(" ")
+    if word != "goto" or not target:
+        raise ValueError(f"{element.data[0]!r} is no verdict of ours")
+    return nested(2, nested(2, be32(1, nf.GOTO), text(2, target)))
+
+
+def _data(one: Set, item: Attributes) -> tuple[Any, ...]:
+    """Read what a map holds."""
+    if one.data != ("verdict",):
+        return split(one.data, value(item, 2))
+    verdict = attributes(attributes(item.get(2, b"")).get(2, b""))
+    code = int.from_bytes(verdict.get(1, _NO_BYTES), "big", signed=True)
+    return (f"goto {as_text(verdict.get(2, b''))}" if code == nf.GOTO else f"verdict {code}",)
 
 
 def _behind(high: bytes) -> bytes:
@@ -174,7 +201,11 @@ def probes(one: Set, element: Element) -> list[bytes]:
 
 
 def interval(kind: str, key: Any) -> tuple[bytes, bytes]:
-    """First and last value of a network, or twice the value itself."""
+    """First and last value of a network or span, or twice the value itself."""
+    if type(key) is Span:
+        return nf.pack_value(kind, key.first), nf.pack_value(kind, key.last)
+    if key == "any" and kind == "inet_proto":
+        return b"\0", b"\xff"
     if hasattr(key, "prefixlen"):
         return nf.pack_value(kind, key.network_address), nf.pack_value(kind, key.broadcast_address)
     return (raw := nf.pack_value(kind, key)), raw
@@ -216,6 +247,8 @@ def read(table: tuple[str, str], one: Set, bodies: Sequence[bytes]) -> list[Elem
 
 def _plain(table: tuple[str, str], one: Set, items: bytes) -> list[Element]:
     """Read elements that all have our layout at one stroke, others one by one."""
+    if one.data == ("verdict",):
+        return [_single(table, one, attributes(data)) for _, data in attribute_list(items)]
     layout = Layout(one, data=True)
     struct = Struct(">" + layout.form)
     count = len(one.key)
@@ -252,7 +285,7 @@ def _revive(kind: str) -> Callable[[Any], Any] | None:
 
 
 def _single(table: tuple[str, str], one: Set, item: Attributes) -> Element:
-    return Element(table, one.name, split(one.key, value(item, 1)), split(one.data, value(item, 2)))
+    return Element(table, one.name, split(one.key, value(item, 1)), _data(one, item))
 
 
 def value(item: Attributes, kind: int) -> bytes:
@@ -269,7 +302,7 @@ def _box(table: tuple[str, str], one: Set, item: Attributes) -> Element:
         end = offset + nf.LENGTH[kind]
         key.append(span(kind, first[offset:end], last[offset:end]))
         offset += 4 * nf.words(kind)
-    return Element(table, one.name, tuple(key), split(one.data, value(item, 2)))
+    return Element(table, one.name, tuple(key), _data(one, item))
 
 
 def _lines(table: tuple[str, str], one: Set, items: Sequence[Attributes]) -> list[Element]:
@@ -309,7 +342,7 @@ def probed(one: Set, element: Element, replies: Sequence[bytes | None]) -> Eleme
 
 
 def span(kind: str, first: bytes, last: bytes) -> Any:
-    """A range of addresses as a network, of anything else as its value; text for one that is neither."""
+    """A range of addresses as a network, of ports as a span, one value as itself; text for what is neither."""
     low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
     bits = 8 * nf.LENGTH[kind]
     if kind in ("ipv4_addr", "ipv6_addr"):
@@ -318,4 +351,8 @@ def span(kind: str, first: bytes, last: bytes) -> Any:
             return nf.network(kind, first, bits - width)
     elif low == high:
         return nf.unpack_value(kind, first)
+    elif kind == "inet_service":
+        return Span(low, high)
+    elif kind == "inet_proto" and (low, high) == (0, 255):
+        return "any"
     return f"{nf.unpack_value(kind, first)}-{nf.unpack_value(kind, last)}"

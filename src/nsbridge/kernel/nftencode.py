@@ -19,14 +19,19 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Log,
     Masquerade,
     Match,
+    Reject,
     Return,
     SetMarkBits,
+    Snat,
+    Vmap,
     comment,
 )
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import APPEND, CREATE, EXCL, attr, be32, message, nested, text
+from nsbridge.model.names import ADMIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,21 +79,59 @@ def add_sets(table: Table, sets: Sequence[Set]) -> list[bytes]:
 def add_chains(table: Table) -> list[bytes]:
     """All chains of the table, then their rules, which may go to any of them."""
     chains = [message(nf.NEWCHAIN, CREATE | EXCL, header(table.family) + _chain(table, one)) for one in table.chains]
-    return chains + [
+    return chains + _rules(table, table.chains)
+
+
+def _emptied(table: Table) -> list[bytes]:
+    """Take the rules out of all chains but the administrator's."""
+    head = header(table.family) + text(1, table.name)
+    return [message(nf.DELRULE, 0, head + text(2, chain.name)) for chain in table.chains if chain.name != ADMIN]
+
+
+def _rules(table: Table, chains: Sequence[Chain]) -> list[bytes]:
+    return [
         add_rule(table.family, table.name, chain.name, rule, CREATE | APPEND)
-        for chain in table.chains
+        for chain in chains
+        if chain.name != ADMIN
         for rule in chain.rules
     ]
 
 
-def replace_chains(there: Table, table: Table) -> list[bytes]:
-    """Write all chains of a table anew; its sets stay, with their elements."""
+def replace_rules(table: Table) -> list[bytes]:
+    """Write the rules of a table anew whose chains and sets are the right ones, and their policies.
+
+    Chains stay, for elements of maps may lead to them; so do all elements, and what the administrator wrote.
+    """
+    head = header(table.family)
+    policies = [message(nf.NEWCHAIN, 0, head + _chain(table, chain)) for chain in table.chains if chain.hook]
+    return [*_emptied(table), *policies, *_rules(table, table.chains)]
+
+
+def replace_around_admin(there: Table, table: Table) -> list[bytes]:
+    """Write all anew that isn't as it should be, around the administrator's chain, whose rules stay.
+
+    Sets and chains then come in another order than in a new table. A rule there that reads a set which changes is
+    in the way: the kernel answers EBUSY.
+    """
     head = header(table.family) + text(1, table.name)
+    chains = {chain.name: chain.replace(rules=(), why="") for chain in there.chains}
+    right = [chain for chain in table.chains if chains.get(chain.name) == chain.replace(rules=(), why="")]
+    kept = {chain.name for chain in right}
+    new = [chain for chain in table.chains if chain.name not in kept]
     return [
-        message(nf.DELRULE, 0, head),
-        *[message(nf.DELCHAIN, 0, head + text(3, chain.name)) for chain in there.chains],
-        *add_chains(table),
+        *_emptied(there),
+        *[message(nf.DELCHAIN, 0, head + text(3, name)) for name in chains if name not in kept],
+        *[message(nf.DELSET, 0, head + text(2, one.name)) for one in there.sets if one not in table.sets],
+        *add_sets(table, [one for one in table.sets if one not in there.sets]),
+        *[message(nf.NEWCHAIN, CREATE | EXCL, header(table.family) + _chain(table, chain)) for chain in new],
+        *_rules(table, table.chains),
     ]
+
+
+def empty_sets(table: Table) -> list[bytes]:
+    """Take all elements out of all sets of the table."""
+    head = header(table.family) + text(1, table.name)
+    return [message(nf.DELSETELEM, 0, head + text(2, one.name)) for one in table.sets]
 
 
 def wake_table(table: Table) -> bytes:
@@ -117,13 +160,16 @@ def _set(table: Table, one: Set, number: int) -> bytes:
     body = text(1, table.name) + text(2, one.name) + be32(3, flags)
     body += be32(4, nf.type_code(one.key)) + be32(5, nf.type_length(one.key))
     if one.data:
-        body += be32(6, nf.type_code(one.data)) + be32(7, nf.type_length(one.data))
+        code = nf.VERDICT if one.data == ("verdict",) else nf.type_code(one.data)
+        body += be32(6, code) + be32(7, nf.type_length(one.data))
     if one.interval and len(one.key) > 1:
         # The lengths make it a pipapo set. A hash of concatenated keys takes none: EINVAL.
         fields = b"".join([nested(1, be32(1, nf.LENGTH[kind])) for kind in one.key])
         body += nested(9, nested(2, fields))
     body += be32(10, number)
     orders = _order(0, one.key) + (_order(1, one.data) if one.data else b"")
+    if "turn" in one.key:
+        orders += _typeof(3, one.key) + _typeof(4, one.data)
     return message(nf.NEWSET, CREATE | EXCL, header(table.family) + body + attr(13, orders + _comment(7, one.why)))
 
 
@@ -131,6 +177,21 @@ def _order(tag: int, kinds: Sequence[str]) -> bytes:
     """User data that tells nft(8) the byte order: 1 the machine's, 2 network order, 0 where it can tell itself."""
     known = {"ifname": 1, "ipv4_addr": 2, "ipv6_addr": 2, "inet_service": 2}
     return bytes((tag, 4)) + nf.native(known.get(kinds[0], 0) if len(kinds) == 1 else 0)
+
+
+def _note(tag: int, data: bytes) -> bytes:
+    """An entry of user data: its tag, its length, what it holds."""
+    return bytes((tag, len(data))) + data
+
+
+def _typeof(tag: int, kinds: Sequence[str]) -> bytes:
+    """User data that tells nft(8) the expressions behind a concatenation: 13 is one, its parts numbered from 0."""
+    parts = b""
+    for place, kind in enumerate(kinds):
+        number, notes = nf.TYPEOF[kind]
+        inner = b"".join([_note(key, nf.native(note)) for key, note in enumerate(notes)])
+        parts += _note(place, _note(0, nf.native(number)) + _note(1, inner))
+    return _note(tag, _note(0, nf.native(13)) + _note(1, parts))
 
 
 def _comment(tag: int, why: str) -> bytes:
@@ -177,7 +238,7 @@ _NFPROTO = {"ip": "ipv4", "ip6": "ipv6"}
 def _reads(one: Expression) -> str:
     if type(one) is Match:
         return nf.family_of(one.field)
-    if type(one) is InSet or type(one) is Dnat:
+    if isinstance(one, InSet | Dnat | Snat | Vmap):
         for name in one.fields:
             if family := nf.family_of(name):
                 return family
@@ -247,13 +308,22 @@ def _in_set(one: InSet) -> list[bytes]:
     return [*_load_all(one.fields), expression("lookup", text(1, one.name), be32(2, 1), *inverted)]
 
 
+def _vmap(one: Vmap) -> list[bytes]:
+    # Register 0 takes the verdict.
+    return [*_load_all(one.fields), expression("lookup", text(1, one.name), be32(2, 1), be32(3, 0))]
+
+
 def _dnat(one: Dnat) -> list[bytes]:
     port = _register(nf.FIRST_REGISTER + nf.words("ipv4_addr" if one.family == "ip" else "ipv6_addr"))
+    # Address from the first register of the map's data, port from the one behind it.
+    return _translate(one, nf.DNAT, (be32(5, port),) if one.port else ())
+
+
+def _translate(one: Dnat | Snat, kind: int, port: tuple[bytes, ...] = ()) -> list[bytes]:
     return [
         *_load_all(one.fields),
         expression("lookup", text(1, one.name), be32(2, 1), be32(3, 1)),
-        # 1: destination NAT. Address from the first register of the map's data, port from the one behind it.
-        expression("nat", be32(1, 1), be32(2, nf.FAMILIES[one.family]), be32(3, 1), be32(5, port)),
+        expression("nat", be32(1, kind), be32(2, nf.FAMILIES[one.family]), be32(3, 1), *port),
     ]
 
 
@@ -272,7 +342,13 @@ _WRITERS: dict[type, Callable[[Any], list[bytes]]] = {
     Match: _match,
     InSet: _in_set,
     Dnat: _dnat,
+    Snat: lambda one: _translate(one, nf.SNAT),
     SetMarkBits: _mark_bits,
+    Vmap: _vmap,
+    # 4: warning, as nft(8) writes it.
+    Log: lambda one: [expression("log", text(2, one.prefix))],
+    # 2: in the terms of either family (icmpx); 1: port unreachable.
+    Reject: lambda _: [expression("reject", be32(1, 2), attr(2, b"\1"))],
     Counter: lambda _: [expression("counter")],
     Masquerade: lambda _: [expression("masq")],
     Accept: lambda _: _verdict(nf.ACCEPT),

@@ -36,7 +36,8 @@ class Nft(NftReader):
         """``add``, ``remove`` or ``change`` tables and elements, all of them or none.
 
         Adding what is there fails with EEXIST and names it; removing what is gone is success; changing a map
-        element replaces its data at once, changing a table replaces its chains and keeps what its sets hold.
+        element replaces its data at once, changing a table replaces its chains and keeps what its sets hold. The
+        administrator's chain is never written, and while there are rules in it, its table isn't removed but emptied.
         Errors: `KernelError` with errno and thing, `NoPermission`.
         """
         tables = [thing for thing in things if type(thing) is Table]
@@ -74,7 +75,10 @@ class Nft(NftReader):
             parts: list[Part] = []
             try:
                 parts += self._about(nf.DELSETELEM, 0, elements)
-                parts += [(nftencode.remove_table(table), (table,)) for table in doomed.values()]
+                for place, table in doomed.items():
+                    kept = self.admin_rules(place)
+                    going = nftencode.empty_sets(table) if kept else [nftencode.remove_table(table)]
+                    parts += [(one, (table,)) for one in going]
                 if parts:
                     self._commit(parts)
                 break
@@ -124,8 +128,10 @@ class Nft(NftReader):
                 if any(chain.name.startswith(FLAGS) for chain in there.chains):
                     self.write([nftencode.wake_table(table)])  # somebody made it dormant
                     continue
-                if there.sets == table.sets:
-                    parts += [(one, (table,)) for one in nftencode.replace_chains(there, table)]
+                if there.sets == table.sets and _places(there) == _places(table):
+                    parts += [(one, (table,)) for one in nftencode.replace_rules(table)]
+                elif self.admin_rules((table.family, table.name)):
+                    parts += [(one, (table,)) for one in nftencode.replace_around_admin(there, table)]
                 else:
                     parts += self._anew(there, table)
                 self._transact([one for one, _ in parts], generation, 0)
@@ -145,7 +151,7 @@ class Nft(NftReader):
         parts: list[Part] = [(one, (table,)) for one in messages]
         place = (table.family, table.name)
         for one in there.sets:
-            if one in table.sets and (held := self._elements(one)):
+            if one in table.sets and (held := self._elements(one, place)):
                 parts += nftelements.messages(nf.NEWSETELEM, CREATE | EXCL, place, one, held)
         return parts
 
@@ -209,6 +215,11 @@ class Nft(NftReader):
     def write(self, messages: Sequence[bytes]) -> None:
         """Commit messages as one batch; `Refused` has the index of the first that failed, -1 for the whole."""
         self._transact(list(messages), None, 0)
+
+
+def _places(table: Table) -> list[tuple[str, str, str, int]]:
+    """Its chains and where they hook in, a policy that drops left aside."""
+    return [(one.name, one.kind.removesuffix(" policy drop"), one.hook, one.priority) for one in table.chains]
 
 
 def _runs(parts: Sequence[Part]) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ import errno
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from nsbridge.errors import KernelError
+from nsbridge.firewall.ruleset import TURNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +34,15 @@ CT_STATES = {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked"
 CT_STATUSES = {"expected": 1, "seen-reply": 2, "assured": 4, "confirmed": 8, "snat": 16, "dnat": 32, "dying": 512}
 FIB_TYPES = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, "blackhole": 6, "unreachable": 7}
 
+ETHERTYPES = {"ip": 0x0800, "arp": 0x0806, "ip6": 0x86DD}
+
 DROP, ACCEPT = 0, 1
 CONTINUE, JUMP, GOTO, RETURN = -1, -3, -4, -5
 
 SET_ANONYMOUS, SET_CONSTANT, SET_INTERVAL, SET_MAP, SET_CONCAT = 1, 2, 4, 8, 0x80
 ELEMENT_END = 1
+
+SNAT, DNAT = 0, 1
 
 FIRST_REGISTER = 8
 """NFT_REG32_00; the registers of four bytes go on from here. 1 to 4 are older names for every fourth of them."""
@@ -46,9 +51,11 @@ TYPES = {
     "nf_proto": (2, 1),
     "ipv4_addr": (7, 4),
     "ipv6_addr": (8, 16),
+    "ether_addr": (9, 6),
     "inet_proto": (12, 1),
     "inet_service": (13, 2),
     "ifname": (41, 16),
+    "turn": (4, 4),
 }
 """Type of a set's field: its number, by which nft(8) prints elements (src/datatype.c there), and its bytes."""
 
@@ -59,9 +66,15 @@ LENGTH = {name: length for name, (_, length) in TYPES.items()} | {
     "ct_status": 4,
     "mark": 4,
     "fib_addrtype": 4,
+    "ether_type": 2,
+    "icmpv6_type": 1,
+    "verdict": 16,
 }
 
-NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
+VERDICT = 0xFFFFFF00
+"""Type of a map's data that is a verdict (NFT_DATA_VERDICT); its length is that of struct nft_verdict."""
+
+LINK_HEADER, NETWORK_HEADER, TRANSPORT_HEADER = 0, 1, 2
 
 FIELDS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "mark": ("meta", (3,), "mark"),
@@ -80,13 +93,40 @@ FIELDS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "ct state": ("ct", (0,), "ct_state"),
     "ct status": ("ct", (2,), "ct_status"),
     "fib daddr type": ("fib", (3, 2), "fib_addrtype"),
+    "turn": ("numgen", (TURNS, 0, 0), "turn"),
+    "protocol": ("meta", (1,), "ether_type"),
+    "ether saddr": ("payload", (LINK_HEADER, 6), "ether_addr"),
+    "arp saddr ether": ("payload", (NETWORK_HEADER, 8), "ether_addr"),
+    "arp saddr ip": ("payload", (NETWORK_HEADER, 14), "ipv4_addr"),
+    "icmpv6 type": ("payload", (TRANSPORT_HEADER, 0), "icmpv6_type"),
+    "icmpv6 taddr": ("payload", (TRANSPORT_HEADER, 8), "ipv6_addr"),
 }
 """Field of a rule: the expression that loads it, its arguments, its type.
 
 meta, ct: the key. payload: header and offset in bytes. fib: result (address type) and flags (destination).
+numgen: modulus, type (incremental) and offset.
 """
 
-FIELD_OF_LOAD = {(name, arguments): field for field, (name, arguments, _) in FIELDS.items()}
+PLACES_SHARED = {"arp": ("arp saddr ip", "arp saddr ether"), "icmpv6": ("icmpv6 type", "icmpv6 taddr")}
+"""Fields that lie where others do; a test of what the packet carries, before them, tells which is meant."""
+
+_SHARED = [field for fields in PLACES_SHARED.values() for field in fields]
+FIELD_OF_LOAD = {(name, arguments): field for field, (name, arguments, _) in FIELDS.items() if field not in _SHARED}
+FIELD_BEHIND = {carried: {FIELDS[field][:2]: field for field in fields} for carried, fields in PLACES_SHARED.items()}
+
+
+TYPEOF = {
+    "inet_proto": (9, (16,)),
+    "inet_service": (7, (11, 2)),
+    "turn": (23, (0, TURNS, 0)),
+    "ipv4_addr": (7, (12, 12)),
+    "ipv6_addr": (7, (13, 9)),
+}
+"""How nft(8) notes which expression a set's field is compared with, where the type alone doesn't say ("integer").
+
+Its number of the expression (include/expression.h: meta, payload, numgen) and what the expression notes: a key; a
+header and its field (include/proto.h); type, modulus and offset.
+"""
 
 
 def words(kind: str) -> int:
@@ -128,12 +168,20 @@ def pack_value(kind: str, value: Any) -> bytes:
             return bytes(value.packed)
         if kind == "inet_service":
             return int(value).to_bytes(2, "big")
+        if kind == "ether_addr":
+            return _mac(value)
+        if kind == "ether_type":
+            return ETHERTYPES[value].to_bytes(2, "big")
+        if kind == "icmpv6_type":
+            return bytes((value,))
         if kind == "inet_proto":
             return bytes((PROTOS[value] if value in PROTOS else int(value),))
         if kind == "nf_proto":
             return bytes((NFPROTOS[value],))
         if kind == "fib_addrtype":
             return native(FIB_TYPES[value])
+        if kind == "turn":
+            return native(int(value))
         return native(bits(kind, value) if kind != "mark" else value)
     except (ValueError, KeyError, AttributeError, OverflowError, TypeError) as err:
         raise KernelError(f"{value!r} can't be a value of type {kind}: {err}", errno=errno.EINVAL) from err
@@ -149,6 +197,12 @@ def unpack_value(kind: str, raw: bytes) -> Any:
         return IPv6Address(raw[:16])
     if kind == "inet_service":
         return int.from_bytes(raw[:2], "big")
+    if kind == "ether_addr":
+        return raw[:6].hex(":")
+    if kind == "ether_type":
+        return _ETHERTYPE_NAMES.get(int.from_bytes(raw[:2], "big"), raw[:2].hex())
+    if kind == "icmpv6_type":
+        return raw[0]
     if kind == "inet_proto":
         return _PROTO_NAMES.get(raw[0], str(raw[0]))
     if kind == "nf_proto":
@@ -157,6 +211,13 @@ def unpack_value(kind: str, raw: bytes) -> Any:
     if kind == "fib_addrtype":
         return _FIB_NAMES.get(number, str(number))
     return number
+
+
+def _mac(value: str) -> bytes:
+    raw = bytes.fromhex(value.replace(":", ""))
+    if len(raw) != 6:
+        raise ValueError("a MAC has six bytes")
+    return raw
 
 
 def bits(kind: str, names: tuple[str, ...]) -> int:
@@ -197,4 +258,5 @@ def _byte_order() -> str:
 ORDER: Any = _byte_order()
 _PROTO_NAMES = {number: name for name, number in PROTOS.items()}
 _NFPROTO_NAMES = {number: name for name, number in NFPROTOS.items()}
+_ETHERTYPE_NAMES = {number: name for name, number in ETHERTYPES.items()}
 _FIB_NAMES = {number: name for name, number in FIB_TYPES.items()}

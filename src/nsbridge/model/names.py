@@ -12,7 +12,13 @@ IFNAMSIZ = 16
 """Bytes of an interface name including the closing NUL, so 15 to use. netdevice(7), <linux/if.h>."""
 
 TABLE = ("inet", "nsbridge")
-"""Our one nftables table in a host namespace."""
+"""Our nftables table in a host namespace: what may pass, and how it is rewritten."""
+
+BRIDGE_TABLE = ("bridge", "nsbridge")
+"""Our second one, for frames between ports of a bridge: nobody sends in another's name."""
+
+ADMIN = "admin"
+"""The chain of our table whose rules are the administrator's: made empty, never written or cleared by us."""
 
 MARK_BIT = 0x4000000
 """The bit of the packet mark that says: nsbridge allows this packet to be forwarded."""

@@ -75,12 +75,29 @@ class Subnet(Value):
         return int(room.network_address), int(room.broadcast_address)
 
 
+GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
+"""Docker's names; see `Network`."""
+
+POLICIES = ("allow", "deny", "reject")
+"""What may become of a connection."""
+
+
 class Network(Value):
     """What a user asks of a network.
 
+    gateway_mode4, gateway_mode6: ``nat``; ``nat-unprotected``, which lets others reach its endpoints' own addresses;
+    ``routed``, without NAT, where published ports are reached there; ``isolated``, without an address of the host's
+    (Docker's com.docker.network.bridge.gateway_mode_ipv4). trusted: interfaces of the host from which its endpoints
+    may be reached directly. mac_filtering, ipv4_filtering, ipv6_filtering: an endpoint sends only from its own
+    addresses (Incus' security.*); those of IP need that of the MAC. policy: what becomes of connections that its
+    endpoints begin and no rule of the file is about: ``allow``, ``deny`` or ``reject``. policed: packets between
+    neighbours meet the policy too. guarded: chosen for it, whether this kernel can filter ports.
+
     bridge: its interface on the host, named after the network when empty. internal: no way in or out. ipv6: wants
     an IPv6 subnet, chosen for it when `subnets` has none. icc: endpoints may talk to one another. masquerade:
-    leave with the host's address. mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
+    leave with the host's address. sources: the address of the host they leave with, at most one a family, instead of
+    the one that routing would choose. host_binding: where ports are published that name no address of their own.
+    mtu: bytes, 0 for that of the uplink. project: the topology that made it, empty
     when a person did. ephemeral: goes with its last endpoint (the default network). labels: (key, value) pairs.
     """
 
@@ -91,10 +108,21 @@ class Network(Value):
     ipv6: bool = False
     icc: bool = True
     masquerade: bool = True
+    sources: tuple[Address_, ...] = ()
+    host_binding: Address_ | None = None
     mtu: int = 0
     project: str = ""
     ephemeral: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+    gateway_mode4: str = "nat"
+    gateway_mode6: str = "nat"
+    trusted: tuple[str, ...] = ()
+    mac_filtering: bool = True
+    ipv4_filtering: bool = True
+    ipv6_filtering: bool = True
+    policy: str = "allow"
+    policed: bool = False
+    guarded: bool = False
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
@@ -106,9 +134,51 @@ class Network(Value):
             raise InvalidIntent(
                 f"network {self.name!r} has two subnets of one family", fix="give one IPv4 and one IPv6 subnet at most"
             )
+        given = [address.version for address in self.sources]
+        if len(given) != len(set(given)):
+            raise InvalidIntent(f"network {self.name!r} has two source addresses of one family", fix="give one of each")
+        if self.sources and (self.internal or not self.masquerade):
+            raise InvalidIntent(
+                f"network {self.name!r} can't leave with {self.sources[0]}: "
+                + ("it is internal" if self.internal else "masquerading is off"),
+                fix="drop the source address",
+            )
         least = 1280 if 6 in versions else 68
         if self.mtu and not least <= self.mtu <= 65535:
             raise InvalidIntent(f"network {self.name!r} has an MTU of {self.mtu}", fix=f"use {least} to 65535")
+        self._check_filtering()
+
+    def _check_filtering(self) -> None:
+        """Check the names of modes, and what goes together."""
+        for mode in (self.gateway_mode4, self.gateway_mode6):
+            if mode not in GATEWAY_MODES:
+                raise InvalidIntent(f"gateway mode is {mode!r}", fix=f"use one of {', '.join(GATEWAY_MODES)}")
+            if mode == "isolated" and not self.internal:
+                raise InvalidIntent(
+                    f"network {self.name!r} has gateway mode isolated, but isn't internal", fix="make it internal too"
+                )
+        if self.policy not in POLICIES:
+            raise InvalidIntent(f"policy is {self.policy!r}", fix=f"use one of {', '.join(POLICIES)}")
+        for name in self.trusted:
+            check_ifname(name)
+        if not self.mac_filtering and (self.ipv4_filtering or self.ipv6_filtering):
+            raise InvalidIntent(
+                f"network {self.name!r} filters IP addresses, but not MACs, by which they could be had all the same",
+                fix="turn all three off, or leave security.mac_filtering on",
+            )
+
+    @property
+    def watched(self) -> bool:
+        """Whether the bridge shows its frames to our rules, since packets between neighbours are to meet a policy."""
+        return self.policed or self.policy != "allow"
+
+    def gateway_mode(self, version: int) -> str:
+        """Return the gateway mode of that IP version."""
+        return self.gateway_mode4 if version == 4 else self.gateway_mode6
+
+    def has_gateway(self, version: int) -> bool:
+        """Tell whether the bridge has an address of that IP version."""
+        return self.subnet(version) is not None and self.gateway_mode(version) != "isolated"
 
     @property
     def ifname(self) -> str:

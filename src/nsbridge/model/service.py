@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.model.endpoint import PublishedPort
     from nsbridge.model.network import Network
+    from nsbridge.model.policy import PolicyRule
     from nsbridge.state.things import Address_
 
 
@@ -74,7 +75,8 @@ class Service(Value):
 class Topology(Value):
     """One topology file: a project's networks and services.
 
-    external: names of networks that must exist already. warnings: what the reader wants a person to know.
+    external: names of networks that must exist already. warnings: what the reader wants a person to know. policy: what
+    may talk to what.
     """
 
     project: str
@@ -82,6 +84,7 @@ class Topology(Value):
     services: tuple[Service, ...] = ()
     external: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    policy: tuple[PolicyRule, ...] = ()
 
     def started_order(self, names: tuple[str, ...] = ()) -> tuple[Service, ...]:
         """Return these services and all they depend on, each after those; every service for no names.

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 TABLE, SETS, FOREIGN, GLOBAL, NETNS, BRIDGE, PORTS, INSIDE, PUBLISH = range(9)
 WORDS = {
-    TABLE: "our table",
-    SETS: "networks in our table",
+    TABLE: "our tables",
+    SETS: "networks and guards in our tables",
     FOREIGN: "other people's forward chains",
     GLOBAL: "settings of the host",
     NETNS: "namespaces",
@@ -38,7 +38,8 @@ def phase(thing: Thing) -> int:
     if kind is Table:
         return TABLE
     if kind is Element:
-        return PUBLISH if thing.data else SETS  # type: ignore[union-attr]
+        data: tuple[object, ...] = thing.data  # type: ignore[union-attr]
+        return SETS if not data or str(data[0]).startswith("goto ") else PUBLISH
     if kind is ForeignAccept:
         return FOREIGN
     if kind is Netns:

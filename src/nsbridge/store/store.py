@@ -2,6 +2,8 @@
 
     boot                       the boot they belong to
     lock                       shared by attach and detach, exclusive for what changes networks
+    ports.lock                 one byte of it for each port: serialises who publishes that one (portlock.py)
+    shared/PROTO-PORT.json     who answers on a port that several endpoints share
     names.lock                 one byte of it for each name: serialises what is done to one endpoint
     projects.lock              likewise for what is done to one project
     host.json                  what all networks share: the settings we raised and what they were
@@ -27,18 +29,21 @@ from nsbridge.model.network import Network
 from nsbridge.model.service import Service
 from nsbridge.state.things import Sysctl
 from nsbridge.store import files
+from nsbridge.store.portlock import PortLock
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
+    from nsbridge.model.policy import Policy
     from nsbridge.state.things import Thing
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """Names this boot; changes with every start of the kernel. random(4)."""
 
-GONE_AT_BOOT = ("journal", "endpoints", "services", "leases", "hosts", "runs")
+GONE_AT_BOOT = ("journal", "endpoints", "services", "leases", "hosts", "runs", "shared")
 """Folders whose contents describe processes and kernel things, which a reboot has taken away."""
 
 
@@ -93,6 +98,7 @@ class Store:
             for folder in GONE_AT_BOOT:
                 files.remove_tree(f"{self.root}/{folder}")
             files.remove(f"{self.root}/host.json")
+            files.remove(f"{self.root}/ports.lock")
             files.replace(f"{self.root}/boot", boot)
 
     def lock(self, *, shared: bool = False, wait: bool = True) -> files.Lock:
@@ -102,6 +108,10 @@ class Store:
     def project_lock(self, name: str) -> files.NameLock:
         """Serialises what is done to one project."""
         return files.NameLock(f"{self.root}/projects.lock", name)
+
+    def port_lock(self, spans: Iterable[tuple[str, int, int]]) -> PortLock:
+        """Serialises who publishes the same host ports. spans: (protocol, first, last)."""
+        return PortLock(f"{self.root}/ports.lock", spans)
 
     def name_lock(self, name: str) -> files.NameLock:
         """Serialises what is done to one endpoint or service."""
@@ -152,6 +162,18 @@ class Store:
         files.remove_tree(f"{self.root}/leases/{name}")
         files.remove_tree(f"{self.root}/endpoints/{name}")
         hosts.drop(self.root, name)
+
+    # policies
+
+    def policies(self) -> tuple[Policy, ...]:
+        """Return every project's policy that has rules, by project."""
+        found = (self.policy(name) for name in files.names(f"{self.root}/policies", ".json"))
+        return tuple(policy for policy in found if policy is not None and policy.rules)
+
+    def policy(self, project: str) -> Policy | None:
+        """Return a project's policy, None without one."""
+        found: Policy | None = self._read(f"policies/{project}.json")
+        return found
 
     # endpoints
 

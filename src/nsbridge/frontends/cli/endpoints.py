@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.engine.host import Host
+    from nsbridge.model.endpoint import PublishedPort
 
 
 def connect(host: Host, args: Any) -> None:
@@ -62,9 +63,25 @@ def _endpoint_name(host: Host, network: str, name: str) -> str:
 def publish(host: Host, args: Any) -> None:
     """Publish ports, and print them with what was chosen."""
     wanted = parse.ports("PORT", args.ports)
+    if args.drain or args.undrain:
+        _turn(host, args, wanted)
+        return
+    if args.share:
+        wanted = tuple(port.replace(share=True) for port in wanted)
     endpoint = endpoints.publish(host, args.name, wanted, args.net)
     for port in endpoint.ports[-len(wanted) :]:
         output.line(str(port))
+
+
+def _turn(host: Host, args: Any, ports: tuple[PublishedPort, ...]) -> None:
+    """Take an endpoint out of turn on shared ports, or let it in again."""
+    from nsbridge.engine import shared
+
+    endpoint = endpoints.find_one(host, args.name, args.net)
+    for port in ports:
+        found = shared.turn_out(host, endpoint, port, args.drain)
+        ready = [member.endpoint for member in found.members if not member.out]
+        output.line(f"{found.host_port}/{found.proto}: {', '.join(ready) or 'nobody'}")
 
 
 def unpublish(host: Host, args: Any) -> None:

@@ -103,7 +103,7 @@ def port(host: Host, args: Any) -> None:
         return
     for endpoint, one in rows:
         for place in words.host_places(one, endpoint):
-            output.line(place if args.port else f"{one.target}/{one.proto} -> {place}")
+            output.line(place if args.port else f"{one.target_text}/{one.proto} -> {place}")
 
 
 def inspect(host: Host, args: Any) -> None:

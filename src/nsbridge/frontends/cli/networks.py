@@ -9,10 +9,11 @@ from nsbridge.errors import InvalidIntent
 from nsbridge.files import parts
 from nsbridge.frontends.cli import output, parse, records
 from nsbridge.frontends.cli.trouble import each
-from nsbridge.model.network import Network, Subnet
+from nsbridge.model.network import GATEWAY_MODES, POLICIES, Network, Subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from nsbridge.engine.host import Host
@@ -20,11 +21,28 @@ if TYPE_CHECKING:
 
 _BRIDGE = "com.docker.network.bridge."
 
-OPTIONS = {
+
+def _binding(text: str) -> Address_ | None:
+    """An address of the host; everywhere is no binding."""
+    found = parts.address4(text)
+    return None if found.is_unspecified else found
+
+
+OPTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     f"{_BRIDGE}name": ("bridge", parts.text),
     f"{_BRIDGE}enable_icc": ("icc", parts.flag),
     f"{_BRIDGE}enable_ip_masquerade": ("masquerade", parts.flag),
+    f"{_BRIDGE}gateway_mode_ipv4": ("gateway_mode4", parts.one_of(*GATEWAY_MODES)),
+    f"{_BRIDGE}gateway_mode_ipv6": ("gateway_mode6", parts.one_of(*GATEWAY_MODES)),
+    f"{_BRIDGE}trusted_host_interfaces": ("trusted", lambda text: tuple(filter(None, text.split(":")))),
+    "security.mac_filtering": ("mac_filtering", parts.flag),
+    "security.ipv4_filtering": ("ipv4_filtering", parts.flag),
+    "security.ipv6_filtering": ("ipv6_filtering", parts.flag),
+    "policy": ("policy", parts.one_of(*POLICIES)),
     "com.docker.network.driver.mtu": ("mtu", parts.port),
+    f"{_BRIDGE}host_binding_ipv4": ("host_binding", _binding),
+    "com.docker.network.host_ipv4": ("sources", parts.address4),
+    "com.docker.network.host_ipv6": ("sources", parts.address6),
 }
 """What -o may set, as (field of `Network`, parser). An MTU has the range of a port."""
 
@@ -43,6 +61,8 @@ def create(host: Host, args: Any) -> None:
         mtu=args.mtu,
         labels=parse.pairs("--label", args.label),
     )
+    given = tuple(one for one in (parse.address("--source", text) for text in args.source) if one is not None)
+    network = network.replace(sources=given, host_binding=parse.address("--host-binding", args.host_binding))
     network = network.replace(**_options(args.opt))
     output.line(networks.create(host, network).name)
 
@@ -54,7 +74,8 @@ def _options(texts: list[str]) -> dict[str, Any]:
             known = ", ".join(OPTIONS)
             raise InvalidIntent(f"-o has an option {name!r} that isn't supported", fix=f"use one of {known}")
         field, parser = OPTIONS[name]
-        found[field] = parse.taken(f"-o {name}", parser, value)
+        parsed = parse.taken(f"-o {name}", parser, value)
+        found[field] = (*found.get(field, ()), parsed) if field == "sources" else parsed
     return found
 
 

@@ -21,6 +21,9 @@ def port_record(port: PublishedPort) -> Record:
         "host_port": port.host_port,
         "host_ip": None if port.host_ip is None else str(port.host_ip),
         "protocol": port.proto,
+        "interface": port.interface,
+        "count": port.count,
+        "shared": port.share,
     }
 
 
@@ -105,6 +108,8 @@ def network_record(network: Network, endpoints: Iterable[Endpoint]) -> Record:
         "internal": network.internal,
         "icc": network.icc,
         "masquerade": network.masquerade,
+        "sources": [str(address) for address in network.sources],
+        "host_binding": None if network.host_binding is None else str(network.host_binding),
         "mtu": network.mtu,
         "project": network.project,
         "labels": dict(network.labels),

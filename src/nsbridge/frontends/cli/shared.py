@@ -16,7 +16,7 @@ PORTS = many(
     "-p",
     "--publish",
     metavar="PORT",
-    help="publish a port: [HOST_IP:][HOST_PORT:]PORT[/PROTOCOL], ranges too; repeatable",
+    help="publish a port: [HOST_IP|INTERFACE:][HOST_PORT:]PORT[/PROTOCOL], ranges too; repeatable",
 )
 IP = text("--ip", metavar="ADDRESS", help="IPv4 address, inside the network's subnet (default: the next free one)")
 IP6 = text("--ip6", metavar="ADDRESS", help="IPv6 address, inside the network's subnet (default: the next free one)")
@@ -53,13 +53,16 @@ PORT_FIELDS = (
     ("host_port", "port of the host"),
     ("host_ip", "address of the host, null for all"),
     ("protocol", "tcp, udp or sctp"),
+    ("interface", "interface of the host, or empty"),
+    ("count", "so many ports, from target and host_port on"),
+    ("shared", "whether several endpoints answer on it in turn"),
 )
 ENDPOINT_FIELDS = (
     ("kind", '"endpoint"'),
     ("name", "its name"),
     ("netns", "path of its namespace"),
     *ADDRESS_FIELDS,
-    ("ports", "list of published ports: target, host_port, host_ip, protocol"),
+    ("ports", "list of published ports: target, host_port, host_ip, protocol, interface, count, shared"),
     ("service", "its service, or empty"),
     ("project", "its project, or empty"),
 )
@@ -74,7 +77,7 @@ SERVICE_FIELDS = (
     ("since", "when the command began, seconds since 1970, else null"),
     ("netns", "path of its namespace"),
     ("networks", "list: network, ifname, addresses, mac, aliases, default_route"),
-    ("ports", "list: target, host_port, host_ip, protocol"),
+    ("ports", "list: target, host_port, host_ip, protocol, interface, count, shared"),
     ("labels", "object"),
 )
 NETWORK_FIELDS = (
@@ -85,6 +88,8 @@ NETWORK_FIELDS = (
     ("internal", "no way in or out"),
     ("icc", "endpoints may talk to one another"),
     ("masquerade", "packets leave with the host's address"),
+    ("sources", "list of addresses of the host that they leave with, empty for the route's"),
+    ("host_binding", "address of the host on which ports are published that name none, null for all"),
     ("mtu", "bytes"),
     ("project", "its project, or empty"),
     ("labels", "object"),

@@ -24,6 +24,8 @@ NETWORKS = (
             flag("--internal", help="no way in or out"),
             flag("--no-icc", help="endpoints may not talk to one another"),
             flag("--no-masquerade", help="packets leave with their own source address"),
+            many("--source", metavar="ADDRESS", help="packets leave with this address of the host; one a family"),
+            text("--host-binding", metavar="ADDRESS", help="publish ports here that name no address (default: all)"),
             text("--bridge", metavar="IFNAME", help="name of its interface on the host (default: nsb-NAME)"),
             arg("--mtu", type=int, default=0, metavar="BYTES", help="largest packet (default: the uplink's)"),
             many(
@@ -127,10 +129,19 @@ ENDPOINTS = (
         "endpoints:publish",
         (
             NET,
+            flag("--share", help="others may publish this host port too: new connections go to each in turn"),
+            flag("--drain", help="give it no new connections of a shared port for now, and publish nothing"),
+            flag("--undrain", help="give it some again"),
             arg("name", metavar="NAME", help="endpoint or service"),
             arg("ports", nargs="+", metavar="PORT", help="[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL], ranges too"),
         ),
-        examples=("publish web 8088:80", "publish web 127.0.0.1:5353:53/udp [::1]:8080:80"),
+        about="An interface of the host may stand for HOST_IP: eth0:8088:80 answers what comes in by eth0.",
+        examples=(
+            "publish web 8088:80",
+            "publish web 127.0.0.1:5353:53/udp wg0:8080:80",
+            "publish --share web2 8088:80",
+            "publish --drain web2 8088:80",
+        ),
     ),
     Verb(
         "unpublish",

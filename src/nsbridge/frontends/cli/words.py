@@ -73,16 +73,17 @@ def ago(seconds: float) -> str:
 
 def host_places(port: PublishedPort, endpoint: Endpoint) -> tuple[str, ...]:
     """Where a port is published, as docker port shows it: one place a family that the endpoint has, or just one."""
-    if port.host_ip is not None:
+    if port.host_ip is not None or port.interface:
         return (port.host_text,)
-    places = ((4, f"0.0.0.0:{port.host_port}"), (6, f"[::]:{port.host_port}"))
+    numbers = port.host_text.rpartition(":")[2]
+    places = ((4, f"0.0.0.0:{numbers}"), (6, f"[::]:{numbers}"))
     return tuple(text for version, text in places if endpoint.address(version) is not None)
 
 
 def ports_text(endpoints: Iterable[Endpoint]) -> str:
     """All published ports, as docker ps shows them."""
     return ", ".join(
-        f"{place}->{port.target}/{port.proto}"
+        f"{place}->{port.target_text}/{port.proto}"
         for endpoint in endpoints
         for port in endpoint.ports
         for place in host_places(port, endpoint)

@@ -1,0 +1,206 @@
+"""What published ports should hold in our table, and which of them can't be there together.
+
+A port is an element of one map: `publish` when it is for every address of the host, `bound` for one address,
+`face` for what comes in by one interface (and `own` for what the host itself sends to that interface's addresses),
+`ranges` for many at once that keep their numbers. nft can't shift a range, so a shifted one takes an element a port.
+Those who share a port take turns: 60 elements of `turns`, dealt out among them.
+
+Two maps may hold the same port, and the kernel wouldn't mind; whoever published it last would be shadowed without a
+word. `clash` finds that.
+"""
+
+from __future__ import annotations
+
+from nsbridge.errors import InvalidIntent
+from nsbridge.firewall.ruleset import TURNS, Element, Span
+from nsbridge.model.names import TABLE
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from nsbridge.model.endpoint import Endpoint, Proto, PublishedPort
+    from nsbridge.model.network import Network
+    from nsbridge.state.things import Address_
+
+SPECIAL = ("bound", "face", "ranges")
+"""The maps in which a port doesn't stand under its number alone."""
+
+
+def bound_by_default(network: Network, port: PublishedPort) -> PublishedPort:
+    """Return the port as it is published on this network, which may say where those go that don't say it themselves."""
+    if network.host_binding is None or port.host_ip is not None or port.interface or port.share:
+        return port
+    return port.replace(host_ip=network.host_binding)
+
+
+def _target(endpoint: Endpoint, version: int) -> Address_ | None:
+    address = endpoint.address(version)
+    return None if address is None else address.ip
+
+
+def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tuple[Element, ...]:
+    """Return the map elements of one published port, or range of them, for each family that it has.
+
+    A shared port has none of its own: see `turns_things`. InvalidIntent when the network is internal, or when the
+    endpoint has no address of that family.
+    """
+    if network.internal:
+        raise InvalidIntent(
+            f"port {port.target} of {endpoint.name!r} can't be published: network {network.name!r} is internal",
+            fix="publish it on a network that isn't, or make this one not internal",
+        )
+    found: list[Element] = []
+    reachable = False
+    for version in (4, 6):
+        target = _target(endpoint, version)
+        if target is None or (port.host_ip is not None and port.host_ip.version != version):
+            continue
+        reachable = True
+        if network.gateway_mode(version) == "routed":
+            # Reached at its own address, so the host's port and address don't matter (as with Docker).
+            said = f"{port.target}/{port.proto} of {endpoint.name!r}, without NAT"
+            doors = [(target, port.proto, port.target + more) for more in range(port.count)]
+            found += [Element(TABLE, f"routed{version}", door, why=said) for door in doors]
+        elif not port.share:
+            found += _elements(version, port, target, f"{port} of {endpoint.name!r}")
+    if not reachable:
+        raise InvalidIntent(
+            f"port {port} of {endpoint.name!r} can't be published: it has no IPv{port.host_ip.version} address"
+            if port.host_ip is not None
+            else f"port {port} of {endpoint.name!r} can't be published: it has no address",
+            fix="give the network a subnet of that family, or publish on an address of the other",
+        )
+    return tuple(found)
+
+
+def _elements(version: int, port: PublishedPort, target: Address_, why: str) -> list[Element]:
+    bound = None if port.host_ip is None or port.host_ip.is_unspecified else port.host_ip
+    if port.count > 1 and port.host_port == port.target and not port.interface:
+        key = (_whole(version, bound), port.proto, Span(port.host_port, port.host_port + port.count - 1))
+        return [Element(TABLE, f"ranges{version}", key, (target,), why=why)]
+    places: list[tuple[str, tuple[Any, ...]]] = [("publish", ())]
+    if port.interface:
+        places = [("face", (port.interface,))]
+        places += [("own", (address,)) for address in port.own if address.version == version]
+    elif bound is not None:
+        places = [("bound", (bound,))]
+    return [
+        Element(
+            TABLE,
+            f"{name}{version}",
+            (*where, port.proto, port.host_port + more),
+            (target, port.target + more),
+            why=why,
+        )
+        for name, where in places
+        for more in range(port.count)
+    ]
+
+
+def _whole(version: int, bound: Address_ | None) -> object:
+    """The addresses of a range's key, as a network."""
+    from ipaddress import ip_network
+
+    return ip_network(bound) if bound is not None else ip_network("0.0.0.0/0" if version == 4 else "::/0")
+
+
+def ports_things(network: Network, endpoint: Endpoint) -> tuple[Element, ...]:
+    """Return the map elements of all the endpoint's published ports."""
+    return tuple([element for port in endpoint.ports for element in port_things(network, endpoint, port)])
+
+
+# ports that several endpoints share
+
+
+class Member(Value):
+    """An endpoint that answers on a shared port. out: it gets no new connections for now (unhealthy, or drained)."""
+
+    network: str
+    endpoint: str
+    target: int
+    addresses: tuple[Address_, ...]
+    out: bool = False
+
+
+class SharedPort(Value):
+    """A host port that several endpoints answer on in turn. host_ip: as of a `PublishedPort`."""
+
+    proto: Proto
+    host_port: int
+    host_ip: Address_ | None = None
+    members: tuple[Member, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``tcp-8080``."""
+        return f"{self.proto}-{self.host_port}"
+
+    def without(self, network: str, endpoint: str) -> SharedPort:
+        """Return it without a member."""
+        left = [one for one in self.members if (one.network, one.endpoint) != (network, endpoint)]
+        return self.replace(members=tuple(left))
+
+
+def turns_things(shared: SharedPort) -> tuple[Element, ...]:
+    """Deal the turns out: one element each, to the members that are in, one after the other."""
+    found: list[Element] = []
+    for version in (4, 6):
+        if shared.host_ip is not None and shared.host_ip.version != version:
+            continue
+        ready = [
+            (address, one)
+            for one in shared.members
+            for address in one.addresses
+            if address.version == version and not one.out
+        ]
+        for turn in range(TURNS if ready else 0):
+            address, one = ready[turn % len(ready)]
+            key = (shared.proto, shared.host_port, turn)
+            why = f"{shared.host_port}/{shared.proto}, shared, of {one.endpoint!r}"
+            found.append(Element(TABLE, f"turns{version}", key, (address, one.target), why=why))
+    return tuple(found)
+
+
+# what can't be there together
+
+
+def claimed(element: Element) -> tuple[str, object, str, int, int] | None:
+    """Return what a map element claims: family, where (None for everywhere), protocol, first and last port.
+
+    None for what claims nothing by itself.
+    """
+    name, digit = element.set[:-1], element.set[-1]
+    if name == "turns":
+        proto, port, _ = element.key
+        return digit, None, proto, port, port
+    if name not in ("publish", *SPECIAL):
+        return None
+    *where, proto, ports = element.key
+    first, last = (ports.first, ports.last) if type(ports) is Span else (ports, ports)
+    place: Any = where[0] if where else None
+    if name == "ranges":
+        place = place.network_address if place.prefixlen else None
+    return digit, place, proto, first, last
+
+
+def clash(wanted: Iterable[Element], there: Iterable[Element]) -> Element | None:
+    """Return the first element that is there and claims what one of the wanted does, None without one.
+
+    Everywhere meets every address and every interface. An address and an interface don't meet: where both fit a
+    packet, the address wins.
+    """
+    mine = [claim for claim in map(claimed, wanted) if claim is not None]
+    for element in there:
+        theirs = claimed(element)
+        if theirs is None:
+            continue
+        digit, place, proto, first, last = theirs
+        for family, where, protocol, least, most in mine:
+            if family != digit or protocol != proto or first > most or least > last:
+                continue
+            if where is None or place is None or where == place:
+                return element
+    return None
