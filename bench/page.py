@@ -81,6 +81,7 @@ def text(rows: list[Row], options: Options, pictures: list[str]) -> str:
             parts += [f"\n{table.note}\n" if table.note else ""]
         parts += [f"![{PICTURES[name][0]}](bench/{name}.svg)\n" for name in row.series if name in pictures]
         parts += [f"Load average at the end {row.load:.1f}; took {row.took_s:.0f} s."]
+    parts += ["\n" + (Path(__file__).parent / "notes.md").read_text()]
     missing = sorted({one for row in rows for one in row.missing})
     if missing:
         parts += ["\n## Not measured\n", *(f"- {one}" for one in missing)]

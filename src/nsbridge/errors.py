@@ -74,12 +74,6 @@ class Exhausted(NsbridgeError):
     cni_code = 11
 
 
-class NoPermission(NsbridgeError):
-    """The process lacks CAP_NET_ADMIN or CAP_SYS_ADMIN here."""
-
-    exit_code = 77
-
-
 class Unsupported(NsbridgeError):
     """Neither this kernel nor this version of nsbridge can do it."""
 
@@ -100,3 +94,9 @@ class KernelError(NsbridgeError):
         self.errno = errno
         self.thing = thing
         self.done = done
+
+
+class NoPermission(KernelError):
+    """The process lacks CAP_NET_ADMIN or CAP_SYS_ADMIN here."""
+
+    exit_code = 77

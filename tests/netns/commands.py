@@ -33,6 +33,19 @@ def settled() -> str:
     return "\n".join(_CARRIER.sub("", line).rstrip() for line in kept)
 
 
+def port_record(target: int, host_port: int) -> dict[str, Any]:
+    """A TCP port on all addresses, as ``--json`` shows it."""
+    return {
+        "target": target,
+        "host_port": host_port,
+        "host_ip": None,
+        "protocol": "tcp",
+        "interface": "",
+        "count": 1,
+        "shared": False,
+    }
+
+
 class Command:
     """`nsbridge`, called as ``nb("ps", "--json")``. Everything it was made to do is taken away at the end."""
 

@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from commands import NSBRIDGE, Command, settled, soon
+from commands import NSBRIDGE, Command, port_record, settled, soon
 from lab import HOST4, Lab, sh
 
 from nsbridge.frontends.cli.table import VERBS
@@ -116,7 +116,7 @@ def test_a_service_from_birth_to_end(nb: Command, lab: Lab) -> None:
     assert set(shown) == {name for verb in VERBS if verb.name == "ps" for name, _ in verb.fields}
     assert (shown["kind"], shown["name"], shown["pid"], shown["labels"]) == ("service", "web", pid, {"tier": "front"})
     assert shown["command"] == list(SERVER)
-    assert shown["ports"] == [{"target": 80, "host_port": 8088, "host_ip": None, "protocol": "tcp"}]
+    assert shown["ports"] == [port_record(80, 8088)]
     header, row = nb("ps").out.splitlines()
     assert header.split() == ["NAME", "COMMAND", "STATE", "NETWORKS", "PORTS"]
     assert re.match(r"web +python3 -u -m http.server 80 +running \ds +default 10\.\S+ +0.0.0.0:8088->80/tcp$", row)

@@ -1,4 +1,4 @@
-"""The sets and maps of our table: as networks, endpoints and ports come and go, their elements do, and nothing else."""
+"""The sets and maps of our table: all that changes as networks, endpoints and ports come and go are their elements."""
 
 from __future__ import annotations
 

@@ -100,10 +100,11 @@ def _differing(
 
 
 class _Looked:
-    """What the kernel holds of all services there are, asked for in one go."""
+    """What the store and the kernel hold of all services there are, asked for in one go."""
 
     def __init__(self, host: Host, wanted: Iterable[Service]) -> None:
-        there = [service for service in wanted if host.store.service_or_none(service.name) is not None]
+        self.records = {record.service.name: record for record in host.store.services()}
+        there = [service for service in wanted if service.name in self.records]
         self._things = {service.name: service_things(host, service) for service in there}
         self._found = KernelState(host.kernel.find(thing for things in self._things.values() for thing in things))
 
@@ -115,7 +116,7 @@ class _Looked:
 def _service_change(
     host: Host, service: Service, known: dict[str, Network], redone: set[str], promised: Promised, looked: _Looked
 ) -> Change | None:
-    record = host.store.service_or_none(service.name)
+    record = looked.records.get(service.name)
     if record is None or record.service.project != service.project:
         # A name of another project's is refused when it is claimed, with words that say whose it is.
         steps = adding(foreseen(host, service, known, promised))

@@ -294,15 +294,14 @@ def _bridge_options(data: bytes) -> tuple[tuple[str, int], ...]:
 LITTLE = Struct("=H").pack(1)[0] == 1
 
 
-def _autoconf(data: bytes) -> bool:
+def _autoconf(inet6: dict[int, bytes]) -> bool:
     """Whether IPv6 makes addresses on the link; a link without IPv6 makes none."""
-    inet6 = attributes(data).get(_INET6)
-    return inet6 is not None and attributes(inet6).get(_ADDR_GEN_MODE, b"\0")[0] != _GEN_MODE_NONE
+    return bool(inet6) and inet6.get(_ADDR_GEN_MODE, b"\0")[0] != _GEN_MODE_NONE
 
 
-def _inet6(data: bytes) -> tuple[int, ...]:
+def _settings(inet6: dict[int, bytes]) -> tuple[int, ...]:
     """The IPv6 settings of a link, each four bytes, by their numbers."""
-    conf = attributes(attributes(data).get(_INET6, b"")).get(_INET6_CONF, b"")
+    conf = inet6.get(_INET6_CONF, b"")
     count = len(conf) // 4
     return Struct(f"={count}i").unpack_from(conf) if count > max(INET6_SETTINGS.values()) else ()
 
@@ -312,6 +311,7 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     found = attributes(body, _IFINFO.size)
     info = attributes(found.get(IFLA_LINKINFO, b""))
+    inet6 = attributes(attributes(found.get(IFLA_AF_SPEC, b"")).get(_INET6, b""))
     kind = as_text(info.get(_KIND, b""))
     slave = attributes(info.get(_SLAVE_DATA, b"")) if as_text(info.get(_SLAVE_KIND, b"")) == "bridge" else {}
     link = Link(
@@ -324,7 +324,7 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
         up=bool(flags & _UP),
         hairpin=slave.get(_BRPORT_MODE, b"\0")[0] == 1,
         isolated=slave.get(_BRPORT_ISOLATED, b"\0")[0] == 1,
-        autoconf=_autoconf(found.get(IFLA_AF_SPEC, b"")),
+        autoconf=_autoconf(inet6),
         options=_bridge_options(info.get(_DATA, b"")) if kind == "bridge" else (),
         alias=as_text(found.get(IFLA_IFALIAS, b"")),
         mode=_mode(kind, info.get(_DATA, b"")),
@@ -336,7 +336,7 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
         master_index=as_u32(found[IFLA_MASTER]) if IFLA_MASTER in found else 0,
         peer_index=as_u32(found[IFLA_LINK]) if kind == "veth" and IFLA_LINK in found else 0,
         peer_nsid=int.from_bytes(nsid, "little" if LITTLE else "big", signed=True) if nsid else -1,
-        inet6=_inet6(found.get(IFLA_AF_SPEC, b"")),
+        inet6=_settings(inet6),
     )
 
 
