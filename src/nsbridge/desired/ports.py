@@ -210,3 +210,32 @@ def clash(wanted: Iterable[Element], there: Iterable[Element]) -> Element | None
             if where is None or place is None or where == place:
                 return element
     return None
+
+
+class Claims:
+    """What many ports claim, found by its number: thousands that come at once are not compared each with each."""
+
+    def __init__(self) -> None:
+        self._by_port: dict[tuple[str, str, int], list[Element]] = {}
+        self._spans: list[Element] = []
+        self._all: list[Element] = []
+
+    def add(self, elements: Iterable[Element]) -> None:
+        """Remember these."""
+        for element in elements:
+            claim = claimed(element)
+            if claim is None:
+                continue
+            digit, _, proto, first, last = claim
+            self._all.append(element)
+            if first == last:
+                self._by_port.setdefault((digit, proto, first), []).append(element)
+            else:
+                self._spans.append(element)
+
+    def near(self, wanted: Iterable[Element]) -> list[Element]:
+        """Return those of them that may meet one of the wanted; `clash` tells."""
+        found: list[Element] = []
+        for digit, _, proto, first, last in filter(None, map(claimed, wanted)):
+            found += self._by_port.get((digit, proto, first), ()) if first == last else self._all
+        return [*found, *self._spans]

@@ -290,13 +290,16 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
         endpoint = find_one(host, name, network)
         on = host.store.network(network)
         ports = tuple([bound_by_default(on, asked) if asked.host_port else asked for asked in ports])
-        gone = [port for port in endpoint.ports if any(_means(asked, port) for asked in ports)]
-        for asked in ports:
-            if not any(_means(asked, port) for port in endpoint.ports):
-                have = ", ".join(map(str, endpoint.ports)) or "none"
-                said = str(asked) if asked.host_port else f"{asked.target}/{asked.proto}"
-                raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
-        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in gone))
+        asked = {_called(port): port for port in ports}
+        gone = [port for port in endpoint.ports if _called(port) in asked or _by_target(port) in asked]
+        unknown = asked.keys() - {key(port) for port in gone for key in (_called, _by_target)}
+        if unknown:
+            one = asked[next(iter(unknown))]
+            have = ", ".join(map(str, endpoint.ports)) or "none"
+            said = str(one) if one.host_port else f"{one.target}/{one.proto}"
+            raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
+        going = frozenset(gone)
+        kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in going))
         things = ports_things(on, endpoint.replace(ports=tuple(gone)))
         with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:
             path = host.store.endpoint_path(network, name)
@@ -304,11 +307,12 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
         return kept
 
 
-def _means(asked: PublishedPort, port: PublishedPort) -> bool:
-    """Tell whether `asked` names the published `port`."""
-    if (asked.proto, asked.target) != (port.proto, port.target):
-        return False
-    if asked.host_port == 0:
-        return True
-    places = [(one.host_port, one.host_ip, one.interface, one.count) for one in (asked, port)]
-    return places[0] == places[1]
+def _called(port: PublishedPort) -> tuple[object, ...]:
+    """A port as it is called: with its place on the host, or by its target alone."""
+    if not port.host_port:
+        return _by_target(port)
+    return port.proto, port.target, port.host_port, port.host_ip, port.interface, port.count
+
+
+def _by_target(port: PublishedPort) -> tuple[object, ...]:
+    return port.proto, port.target

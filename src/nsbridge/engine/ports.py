@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from errno import EEXIST, ENOTEMPTY
 
-from nsbridge.desired.ports import bound_by_default, claimed, clash, port_things
+from nsbridge.desired.ports import Claims, bound_by_default, claimed, clash, port_things
 from nsbridge.engine import shared
 from nsbridge.errors import Exhausted, InvalidIntent, KernelError, PortTaken, Unsupported
 from nsbridge.firewall.ruleset import Element, Span
@@ -129,6 +129,7 @@ def _publish_locked(
 ) -> tuple[PublishedPort, ...]:
     fixed: list[PublishedPort] = []
     things: list[Element] = []
+    claims = Claims()
     for port in ports:
         if port.choices > 1:
             port = _free_one(host, network, endpoint, port, things, lock)
@@ -136,13 +137,14 @@ def _publish_locked(
             check_listeners(host, (port,))
         _check_shared(host, port)
         elements = port_things(network, endpoint, port)
-        rival = clash(elements, things) if things else None
+        rival = clash(elements, claims.near(elements))
         if rival is None and _may_meet(lock, port):
             rival = in_the_way(host, _turns(port) if port.share else elements)
         if rival is not None:
             raise _taken(host, rival)
         fixed.append(port)
         things += elements
+        claims.add(elements)
     for port in fixed:
         last = port.host_port + port.count - 1
         lock.note(port.proto, port.host_port, last, SPECIAL if _is_special(port) else NUMBER)
