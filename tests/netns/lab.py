@@ -53,6 +53,13 @@ def _libc_call(name: str, *args: Any) -> None:
         raise OSError(error, f"{name}: {os.strerror(error)}")
 
 
+def for_everybody(*places: str | Path) -> bool:
+    """Tell whether other users may read these: a checkout below a private home isn't, so they can't run it."""
+    real = [Path(place).resolve() for place in places]
+    above = {folder for place in real for folder in place.parents}
+    return all(folder.stat().st_mode & 0o001 for folder in above) and all(one.stat().st_mode & 0o004 for one in real)
+
+
 def inode(netns: str = "/proc/thread-self/ns/net") -> int:
     """Return the inode of a namespace, by default of the calling thread's."""
     return os.stat(netns).st_ino

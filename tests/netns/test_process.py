@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import FreshHost, eventually, inode, inside, processes
+from lab import FreshHost, eventually, for_everybody, inode, inside, processes
 
+import nsbridge
 from nsbridge.errors import InvalidIntent, KernelError, NoPermission, NotFound
 from nsbridge.kernel import process
 from nsbridge.kernel.foreground import run_foreground
@@ -231,6 +232,9 @@ def test_users_that_cannot_be(host: FreshHost) -> None:
 
 
 @everybody_mapped
+@pytest.mark.skipif(
+    not for_everybody(sys.executable, nsbridge.__file__), reason="other users may not read this copy of nsbridge"
+)
 def test_an_ordinary_user_is_told_what_is_not_permitted(host: FreshHost) -> None:
     path = host.netns("ns1")
 
