@@ -399,10 +399,10 @@ def test_a_listener_is_noticed_and_a_closed_connection_isnt(kernel, proto):
     if proto == "tcp":
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)  # as every server does
         sock.listen(1)
-    assert kernel.port_listener(proto, None, port)
-    assert kernel.port_listener(proto, ip_address("127.0.0.1"), port)
-    assert not kernel.port_listener(proto, ip_address("127.0.0.2"), port)
-    assert not kernel.port_listener(proto, ip_address("::1"), port)
+    assert kernel.busy_port(proto, None, port, port)
+    assert kernel.busy_port(proto, ip_address("127.0.0.1"), port, port)
+    assert not kernel.busy_port(proto, ip_address("127.0.0.2"), port, port)
+    assert not kernel.busy_port(proto, ip_address("::1"), port, port)
     if proto == "tcp":
         client = _socket.socket(_socket.AF_INET, kind)
         client.connect(("127.0.0.1", port))
@@ -413,7 +413,7 @@ def test_a_listener_is_noticed_and_a_closed_connection_isnt(kernel, proto):
         shown = subprocess.check_output(["ss", "-tan", "sport", "=", f":{port}"], text=True)
         assert "TIME-WAIT" in shown
     sock.close()
-    assert not kernel.port_listener(proto, None, port)
+    assert not kernel.busy_port(proto, None, port, port)
 
 
 def test_a_socket_survives_hundreds_of_messages_and_long_dumps(kernel):

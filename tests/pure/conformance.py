@@ -292,13 +292,13 @@ class KernelConformance:
 
     def test_ports_that_processes_hold(self, kernel: Kernel) -> None:
         """22/tcp is held on every address, 53/udp on 127.0.0.1 alone."""
-        assert kernel.port_listener("tcp", None, 22)
-        assert kernel.port_listener("tcp", ip_address("127.0.0.1"), 22)
-        assert not kernel.port_listener("udp", None, 22)
-        assert not kernel.port_listener("tcp", None, 23)
+        assert kernel.busy_port("tcp", None, 22, 22)
+        assert kernel.busy_port("tcp", ip_address("127.0.0.1"), 22, 22)
+        assert not kernel.busy_port("udp", None, 22, 22)
+        assert not kernel.busy_port("tcp", None, 23, 23)
         port = kernel.free_port("tcp")
         assert 1024 <= port < 65536
-        assert not kernel.port_listener("tcp", None, port)
+        assert not kernel.busy_port("tcp", None, port, port)
 
     def test_drawn_hosts_are_built_seen_changed_and_removed(self) -> None:
         @settings(max_examples=self.examples, deadline=None, suppress_health_check=list(HealthCheck))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from nsbridge.errors import KernelError
 from nsbridge.plan.diff import PUBLISH, adding, diff, phase, removing
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.simulate import simulate
+from nsbridge.state.things import Address, Route
 
 
 @given(states(), states())
@@ -76,3 +78,14 @@ def test_ports_are_published_last_and_withdrawn_first(state: KernelState) -> Non
 @given(states())
 def test_every_thing_says_why(state: KernelState) -> None:
     assert all(thing.why for thing in state)
+
+
+def test_a_route_comes_again_with_another_address_of_its_link() -> None:
+    # The kernel drops the routes of a link with its last address, so a route that both states have must be added anew.
+    route = Route("/run/netns/a", ip_network("0.0.0.0/0"), "eth0", ip_address("10.0.0.1"), why="the way out")
+
+    def state(address: str) -> KernelState:
+        return KernelState((Address("/run/netns/a", "eth0", ip_interface(address), why="its address"), route))
+
+    steps = diff(state("10.0.0.2/24"), state("10.0.0.3/24")).steps
+    assert [(step.verb, route in step.things) for step in steps] == [("remove", True), ("add", True)]

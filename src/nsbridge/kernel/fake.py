@@ -92,10 +92,6 @@ class FakeKernel:
         """Name it ``fake``."""
         return "fake"
 
-    def port_listener(self, proto: str, address: Any, port: int) -> bool:
-        """Tell whether it was told that a process listens there."""
-        return (proto, port) in self.listening
-
     def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
         """Return the first port of a range on which it was told that a process listens, 0 without one."""
         return min((port for which, port in self.listening if which == proto and first <= port <= last), default=0)

@@ -95,11 +95,11 @@ if TYPE_CHECKING:
         def host_id(self) -> str:
             """Name this host namespace: ``host`` for the machine's own, else ``ns-`` and its cookie."""
 
-        def port_listener(self, proto: str, address: Any, port: int) -> bool:
-            """Tell whether a process of the host already holds that port (by trying to bind it)."""
-
         def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
-            """Return the first port of a range that a process of the host holds, 0 without one. address: as above."""
+            """Return the first port of a range that a process of the host holds, 0 without one.
+
+            address: None for any address of both families.
+            """
 
         def supports(self, proto: str) -> bool:
             """Tell whether this kernel has that transport protocol."""

@@ -150,11 +150,6 @@ class LinuxKernel:
                 return
             time.sleep(0.0002)
 
-    def port_listener(self, proto: str, address: Any, port: int) -> bool:
-        """Tell whether a process of the host holds that port, by trying to bind it. address: None for any."""
-        texts = ["0.0.0.0", "::"] if address is None else [str(address)]
-        return any(sockets.held(proto, text, port) for text in texts)
-
     def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
         """Return the first port of a range that a process of the host holds, 0 without one."""
         return sockets.busy_port(proto, address, first, last)

@@ -43,7 +43,7 @@ _CHUNK = 96
 
 _HEADER = Struct("=IHHII")
 _ATTR = Struct("=HH")
-_U16, _U32, _BE16, _BE32, _BE64 = (Struct(form) for form in ("=H", "=I", ">H", ">I", ">Q"))
+_U16, _U32, _BE16, _BE32 = (Struct(form) for form in ("=H", "=I", ">H", ">I"))
 _S32 = Struct("=i")
 
 
@@ -99,11 +99,6 @@ def be16(kind: int, value: int) -> bytes:
 def be32(kind: int, value: int) -> bytes:
     """An attribute of four bytes in network order (signed values too)."""
     return attr(kind, _BE32.pack(value & 0xFFFFFFFF))
-
-
-def be64(kind: int, value: int) -> bytes:
-    """An attribute of eight bytes in network order."""
-    return attr(kind, _BE64.pack(value))
 
 
 def text(kind: int, value: str) -> bytes:

@@ -136,11 +136,13 @@ def _goes_too(thing: Thing, gone: set[tuple[str, ...]], removal: Removal) -> boo
         ends += [(thing.peer_netns, thing.peer_name)] if thing.peer_name else []
         if any(("setting of", *end) in gone for end in ends):
             return True
+    if isinstance(thing, Route) and ("address of", thing.netns, thing.link, str(thing.dst.version)) in gone:
+        return True  # without the last address of its link the kernel drops it (fib_disable_ip, net/ipv4)
     return removal.takes(thing)
 
 
 def _with_settings(gone: Iterable[Thing]) -> set[tuple[str, ...]]:
-    """Return the identities of what goes, and of the links that lose a setting with nothing to give back.
+    """Return the identities of what goes, and the links that lose an address, or a setting with nothing to give back.
 
     Such a setting goes with its link and not otherwise.
     """
@@ -149,6 +151,8 @@ def _with_settings(gone: Iterable[Thing]) -> set[tuple[str, ...]]:
         found.add(thing.identity)
         if isinstance(thing, Sysctl) and not thing.was:
             found.add(("setting of", thing.netns, thing.key.split("/")[-2]))
+        if isinstance(thing, Address):
+            found.add(("address of", thing.netns, thing.link, str(thing.address.version)))
     return found
 
 

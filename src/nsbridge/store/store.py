@@ -165,10 +165,6 @@ class Store:
             )
         return found
 
-    def put_network(self, network: Network) -> None:
-        """Remember a network."""
-        files.replace(f"{self.root}/networks/{network.name}.json", codec.dumps(network) + "\n")
-
     def drop_network(self, name: str) -> None:
         """Forget a network, its leases and its hosts files."""
         from nsbridge.store import hosts
@@ -262,10 +258,3 @@ class Store:
         """Return what all networks share, as we put it there."""
         found: HostRecord | None = self._read("host.json")
         return found or HostRecord()
-
-    def put_host(self, record: HostRecord) -> None:
-        """Remember what all networks share; nothing at all removes the file."""
-        if record.things:
-            files.replace(f"{self.root}/host.json", codec.dumps(record) + "\n")
-        else:
-            files.remove(f"{self.root}/host.json")
