@@ -87,6 +87,11 @@ class Service(Value):
         return ranks.index(max(ranks)) if ranks else -1
 
     @property
+    def main_network(self) -> str:
+        """The network that holds its default route and its published ports, empty without any."""
+        return self.attachments[self.main].network if self.attachments else ""
+
+    @property
     def netns(self) -> str:
         """The path of its namespace; the host's (empty) with ``mode: host``."""
         if self.mode == "host":

@@ -118,6 +118,7 @@ def attachment(network: str, args: Any) -> Attachment:
         given[0][0] if given[0] else None,
         given[1][0] if given[1] else None,
         also=tuple([each for each in (*given[0][1:], *given[1][1:], *local) if each is not None]),
+        ifname=args.ifname,
         host_ifname=args.host_ifname,
         limits=limits(args.limit),
         check_address=args.check_address,

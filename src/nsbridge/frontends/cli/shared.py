@@ -26,6 +26,7 @@ IP6 = many(
 )
 LINK = (
     many("--link-local-ip", metavar="ADDRESS", help="one more address, good on this network alone; repeatable"),
+    text("--ifname", metavar="IFNAME", help="name of the interface inside (default: eth0 or the next free one)"),
     text("--host-ifname", metavar="IFNAME", help="name of the interface's other end, on the host"),
     many(
         "--limit",
@@ -99,11 +100,19 @@ NETWORK_FIELDS = (
     ("name", "its name"),
     ("bridge", "its interface on the host"),
     ("subnets", "list: subnet, gateway, ip_range, aux_addresses"),
+    ("driver", "bridge, macvlan or ipvlan"),
+    ("mode", "of macvlan and ipvlan"),
+    ("unmanaged", "its bridge, or the link it stands on, is somebody else's"),
     ("internal", "no way in or out"),
     ("icc", "endpoints may talk to one another"),
     ("masquerade", "packets leave with the host's address"),
     ("sources", "list of addresses of the host that they leave with, empty for the route's"),
     ("host_binding", "address of the host on which ports are published that name none, null for all"),
+    ("gateway_modes", "object: ipv4, ipv6; each nat, nat-unprotected, routed or isolated"),
+    ("trusted_interfaces", "list of interfaces of the host from which endpoints may be reached directly"),
+    ("filtering", "object: mac, ipv4, ipv6, as asked for; guarded, whether this kernel can"),
+    ("policy", "what becomes of connections that no rule is about: allow, deny or reject"),
+    ("routes", "list: dst, gw, metric, type"),
     ("mtu", "bytes"),
     ("project", "its project, or empty"),
     ("labels", "object"),
