@@ -52,6 +52,8 @@ NETWORKS = [
     ("routes", "routes", "--route", "routes"),
     ("driver", "driver", "--driver", "driver"),
     ("mode", "mode", "-o macvlan_mode ipvlan_mode", "macvlan_mode ipvlan_mode"),
+    ("vlan", "vlan", "-o vlan", "vlan"),
+    ("vrf", "vrf", "-o vrf", "vrf"),
 ]  # fmt: skip
 WITHOUT_MEANING = {"enable_ipv4": "only true", "external": "not made, but looked for", "ipam": "holds others",
                    "driver_opts": "holds others"}  # fmt: skip
@@ -68,6 +70,7 @@ PLACES = [
     ("priority", "(an endpoint has one network, and connects to others)", "(--net: the first)", "gw_priority"),
     ("limits", "limits", "--limit", "limits.ingress limits.egress delay jitter loss"),
     ("check_address", "check_address", "--check-address", "check_address"),
+    ("vlan", "vlan", "--vlan", "vlan"),
 ]
 
 SERVICES = [
@@ -78,7 +81,7 @@ SERVICES = [
     ("user", "user", "--user", "user"),
     ("hostname", "hostname", "--hostname", "hostname"),
     ("attachments", "place", "--net --ip --ip6 --mac-address --alias --link-local-ip --host-ifname --limit "
-     "--check-address --ifname", "networks mac_address"),
+     "--check-address --ifname --vlan", "networks mac_address"),
     ("ports", "ports", "--publish", "ports"),
     ("mode", "(Endpoint.start with a name)", "--net", "network_mode"),
     ("after", "(the order of the program)", "(the order of the commands)", "depends_on"),

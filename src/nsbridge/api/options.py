@@ -30,7 +30,8 @@ class NetworkOptions(TypedDict, total=False):
 
     bridge: its interface on the host, named after the network when empty. unmanaged: that bridge is somebody else's,
     and stays as it is. driver: ``macvlan`` and ``ipvlan`` are on the wire of `parent`, a link of the host, in `mode`
-    (``bridge``, ``private``, ``vepa``, ``passthru``; ``l2``, ``l3``, ``l3s``). labels: notes of your own.
+    (``bridge``, ``private``, ``vepa``, ``passthru``; ``l2``, ``l3``, ``l3s``). vlan: of the bridge, in which its
+    endpoints are. vrf: the one that somebody else's bridge has to be in. labels: notes of your own.
     """
 
     subnet: str | Network_ | Iterable[str | Network_]
@@ -57,6 +58,8 @@ class NetworkOptions(TypedDict, total=False):
     driver: Literal["bridge", "macvlan", "ipvlan"]
     parent: str
     mode: str
+    vlan: int
+    vrf: str
     labels: Mapping[str, str]
 
 

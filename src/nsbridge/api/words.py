@@ -40,6 +40,7 @@ class Place(TypedDict, total=False):
     for the neighbours. ifname, host_ifname: of the interface inside, and of its other end on the host. limits: of its
     link, as ``{"ingress": "10Mbit", "egress": "1Mbit", "delay": "20ms", "jitter": "5ms", "loss": "0.5%"}`` (the last
     three need netem in the kernel) or a value. check_address: ask the neighbours first whether the addresses are free.
+    vlan: on somebody else's bridge, 0 for that of the network.
     """
 
     ip: IPAddress | Iterable[IPAddress] | None
@@ -51,6 +52,7 @@ class Place(TypedDict, total=False):
     host_ifname: str
     limits: Limits | Mapping[str, str]
     check_address: bool
+    vlan: int
 
 
 def _taken(what: str, parse: Callable[[Any], T], value: Any) -> T:
@@ -135,6 +137,7 @@ def attachment(
     host_ifname: str = "",
     limits: Limits | Mapping[str, str] = Limits(),  # noqa: B008 (a frozen value)
     check_address: bool = False,
+    vlan: int = 0,
 ) -> Attachment:
     """A wish for a network; the arguments are those of `Place`."""
     from nsbridge.files import parts
@@ -153,6 +156,7 @@ def attachment(
         host_ifname=host_ifname,
         limits=_limits(limits),
         check_address=check_address,
+        vlan=vlan,
     )
 
 

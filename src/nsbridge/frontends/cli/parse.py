@@ -122,6 +122,7 @@ def attachment(network: str, args: Any) -> Attachment:
         host_ifname=args.host_ifname,
         limits=limits(args.limit),
         check_address=args.check_address,
+        vlan=_vlan(args.vlan),
         mac=_mac(args.mac_address),
         aliases=tuple(args.alias),
     )
@@ -142,6 +143,14 @@ def limits(texts: list[str]) -> Limits:
         field, parser = parts.LIMITS[long]
         found[field] = taken(f"--limit {name}", parser, value)
     return Limits(**found)
+
+
+def _vlan(text: str) -> int:
+    if not text:
+        return 0
+    from nsbridge.files import parts
+
+    return taken("--vlan", parts.vlan, text)
 
 
 def _mac(text: str) -> str:

@@ -33,6 +33,7 @@ def _place(endpoint: Endpoint) -> Record:
         "ifname": endpoint.ifname,
         "addresses": [str(address) for address in endpoint.addresses],
         "mac": endpoint.mac,
+        "vlan": endpoint.vlan,
         "aliases": list(endpoint.aliases),
         "default_route": endpoint.gateway,
     }
@@ -116,6 +117,8 @@ def network_record(network: Network, endpoints: Iterable[Endpoint]) -> Record:
         "subnets": [_subnet(subnet) for subnet in network.subnets],
         "driver": network.driver,
         "mode": network.mode,
+        "vlan": network.vlan,
+        "vrf": network.vrf,
         "unmanaged": network.unmanaged,
         "internal": network.internal,
         "icc": network.icc,
