@@ -185,7 +185,7 @@ def decide(
     only: these services and what they depend on, all when empty.
     """
     chosen = topology.started_order(only)
-    addresses.check_features(host, [place.limits for service in chosen for place in service.attachments])
+    addresses.check_features(host, [place for service in chosen for place in service.attachments])
     external = {name: host.store.network(name) for name in topology.external}
     changes: list[Change] = []
     remarks = list(topology.warnings)
