@@ -193,6 +193,32 @@ def asks(world: World) -> Iterator[Ask]:
                     yield from (Ask(start, ADDRESS[name][version], *each) for each in {*numbers, (SERVED, "tcp")})
 
 
+@dataclass(frozen=True)
+class Forged:
+    """A datagram whose source or destination can't be true, put on the wire to the host as its next hop."""
+
+    start: str
+    source: str
+    to: str
+    port: int
+
+
+def forgeries(world: World) -> Iterator[Forged]:
+    """Datagrams in others' names and to or from the host's loopback: in no world may one of them be heard."""
+    numbers = {OWN, SERVED} | {port.host for port in world.ports if port.proto == "udp"}
+    for start in STARTS:
+        for version in (4, 6):
+            names = [name for name, network in NETWORK.items() if version in world.families(network)]
+            if start is None or (start in NETWORK and start not in names):
+                continue
+            here = [UPLINK[version][0], GATEWAY["far"][version], *(ADDRESS[name][version] for name in names)]
+            loopback = ("127.0.0.1", "127.0.0.2") if version == 4 else ("::1",)
+            forged = [*(ADDRESS[name][version] for name in names if name != start), *loopback]
+            yield from (Forged(start, source, to, port) for source in forged for to in here for port in numbers)
+            own = ADDRESS[start][version]
+            yield from (Forged(start, own, loopback[0], port) for port in numbers)
+
+
 def served(world: World, name: str) -> set[int]:
     """The ports on which a namespace serves, by TCP and UDP."""
     if name in (OUTSIDE, BEYOND):
