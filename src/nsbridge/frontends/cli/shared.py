@@ -117,6 +117,8 @@ NETWORK_FIELDS = (
     ("filtering", "object: mac, ipv4, ipv6, as asked for; guarded, whether this kernel can"),
     ("policy", "what becomes of connections that no rule is about: allow, deny or reject"),
     ("routes", "list: dst, gw, metric, type"),
+    ("inhibit_ipv4", "its bridge gets no IPv4 address"),
+    ("advertise", "object: messages, null for when needed; interval_ms"),
     ("mtu", "bytes"),
     ("project", "its project, or empty"),
     ("labels", "object"),
