@@ -125,6 +125,8 @@ def _take_back(kernel: Kernel, step: Step) -> None:
         pairs = [pair for pair in zip(step.things, step.before, strict=True) if pair[0] in there]
         if pairs:
             kernel.do(Step("change", tuple(old for _, old in pairs), tuple(new for new, _ in pairs), why=step.why))
+    elif step.verb == "swap" and there:  # one batch, so it was done as a whole
+        kernel.do(step.undo())
 
 
 def _rewrite(store: Store, path: str, text: str | None) -> None:

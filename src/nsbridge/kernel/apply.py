@@ -70,12 +70,12 @@ class Work:
     def run(self) -> None:
         """Do it; KernelError as Kernel.do() promises."""
         things = self._step.things
-        {"add": self._add, "remove": self._remove, "change": self._change}[self._step.verb](things)
+        {"add": self._add, "remove": self._remove, "change": self._change, "swap": self._swap}[self._step.verb](things)
 
     # -------------------------------------------------------------- helpers
 
     def _error(self, thing: Thing, code: int, said: str) -> KernelError:
-        what = {"add": "make", "remove": "remove", "change": "change"}[self._step.verb]
+        what = {"add": "make", "remove": "remove", "change": "change", "swap": "make"}[self._step.verb]
         text = f"the kernel won't {what} {told(thing)}: {said or os.strerror(code)}"
         return KernelError(text, errno=code, thing=thing, done=_unique(self._done), fix=fix_for(thing, code))
 
@@ -247,6 +247,10 @@ class Work:
         rest.sort(key=lambda pair: onlinks.order(pair[0]))  # type: ignore[arg-type]
         if links or rest:
             self._send(sock, links + rest)
+
+    def _swap(self, things: tuple[Thing, ...]) -> None:
+        self._kernel.nft.swap(self._step.before, things)  # type: ignore[arg-type]
+        self._done += things
 
     # -------------------------------------------------------------- change
 

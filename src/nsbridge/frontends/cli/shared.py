@@ -129,5 +129,5 @@ CHANGE_FIELDS = (
     ("name", "its name"),
     ("what", "create, recreate, mend, ports, start, remove"),
     ("why", "the reason"),
-    ("steps", "list: verb, why, things; each thing has kind, text and why"),
+    ("steps", "list: verb, why, things, and gone for a swap; each thing has kind, text and why"),
 )
