@@ -41,6 +41,7 @@ def left(before: str, lab: Lab) -> set[str]:
     return {line for line in changed if "/run/nsbridge" not in line.partition("|")[0]}
 
 
+@pytest.mark.proves("row 92")
 @DROPPING
 def test_the_example_of_the_package(lab: Lab) -> None:
     before = lab.snapshot()
@@ -177,6 +178,7 @@ def test_inside(lab: Lab) -> None:
     assert inode() == home
 
 
+@pytest.mark.proves("row 52", "row 92")
 def test_publish_and_unpublish(lab: Lab) -> None:
     with nsbridge.Network("web", subnet="10.88.0.0/24") as net, net.endpoint("site") as site:
         web_server(site)
@@ -196,6 +198,7 @@ def test_publish_and_unpublish(lab: Lab) -> None:
             site.publish("70000:80")
 
 
+@pytest.mark.proves("row 3", "row 92")
 def test_a_namespace_of_somebody_else(lab: Lab) -> None:
     path = lab.ns("theirs")
     before = lab.snapshot()
@@ -310,6 +313,7 @@ services:
 """
 
 
+@pytest.mark.proves("row 89", "row 92")
 def test_topology_files(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "nsbridge.yaml"
     file.write_text(FILE.replace("PYTHON", sys.executable).replace("ECHO", ECHO))
