@@ -331,6 +331,9 @@ class Work:
                 self._done.append(link)
                 continue
             there = rtnetlink.decode_link(HOST, replies[0][1])
+            if link.parent and there.link.group != link.group:
+                self._done.append(link)  # gone, and another endpoint has its name by now
+                continue
             if not is_ours(there.link.group):
                 raise self._error(link, errno.EEXIST, "that name now belongs to a link that isn't ours")
             found.append((link, there.index))
