@@ -68,9 +68,7 @@ class LinuxKernel:
 
     def _forget(self, step: Step) -> None:
         """Drop what conntrack remembers of ports and addresses that went, moved or came. Last: so none comes back."""
-        gone, new = {"add": ((), step.things), "remove": (step.things, ()), "change": (step.before, step.things)}[
-            step.verb
-        ]
+        gone, new = {"add": ((), step.things), "remove": (step.things, ())}.get(step.verb, (step.before, step.things))
         if any(isinstance(thing, (Element, Address)) for thing in (*gone, *new)):
             from nsbridge.kernel import conntrack
 
