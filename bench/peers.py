@@ -151,13 +151,9 @@ class Launched(Command):
 
 
 def launcher() -> tuple[str, ...]:
-    """Write what starts `nsbridge` without site, and return how it is called."""
-    os.makedirs(STATE, exist_ok=True)
-    where = f"{STATE}/nsbridge"
-    packages = [str(SRC), *[each for each in sys.path if each.endswith("site-packages")]]
-    body = f"import sys\nsys.path += {packages!r}\nfrom nsbridge.frontends.cli.main import script\nscript()\n"
-    Path(where).write_text(body)
-    return (sys.executable, "-IS", where)
+    """Have `nsbridge install` write its launcher, and return how it is called."""
+    run(*command(), "install", "--prefix", f"{STATE}/launched")
+    return (f"{STATE}/launched/bin/nsbridge",)
 
 
 class RawPy(Peer):
