@@ -138,9 +138,9 @@ def command() -> tuple[str, ...]:
 
 
 class Launched(Command):
-    """The same started as `python -IS`, as launchers of one-shot executables are: no site, nothing of the user's."""
+    """The same as `nsbridge install` writes it: no site, nothing of the user's, our modules from one file."""
 
-    name, about, second = "nsbridge, -IS", "the same command started as `python -IS`", 24
+    name, about, second = "nsbridge, launched", "the same, as `nsbridge install` writes it", 24
 
     def setup(self) -> None:
         """Use a network of its own."""
