@@ -130,7 +130,7 @@ def _with_options(path: Path, place: Attachment, wish: AttachmentShape, report: 
             place = place.replace(**change)
         except InvalidIntent as error:
             intent_fault(report, (*path, *where), error)
-    return place.replace(limits=limits, check_address=bool(options.check_address))
+    return place.replace(limits=limits, check_address=bool(options.check_address), vlan=options.vlan or 0)
 
 
 def _aliases(path: Path, key: str, shape: ServiceShape, wish: AttachmentShape, report: Report) -> tuple[str, ...]:

@@ -124,8 +124,12 @@ class LinuxKernel:
         names = {found.index: name}
         replies = self.route.dump(rtroute.get_addresses(found.index))
         addresses = [rtroute.decode_address(HOST, body, names) for _, body in replies]
-        link = found.link
-        return LinkFacts(link.kind, link.mtu, link.mac, tuple([one.address for one in addresses if one]))
+        link, master = found.link, ("", "")
+        if found.master_index:
+            above = rtnetlink.decode_link(HOST, self.route.request(rtnetlink.get_link_at(found.master_index))[0][1])
+            master = (above.link.name, above.link.kind)
+        own = tuple([one.address for one in addresses if one])
+        return LinkFacts(link.kind, link.mtu, link.mac, own, link.options, *master)
 
     def require(self, feature: str) -> None:
         """Raise Unsupported unless this kernel has it."""

@@ -3,8 +3,8 @@
 Pure: values in, bytes out, nothing is sent here. A link takes several messages, because some attributes
 are heard only when the link exists: the alias, what a bridge port does, how IPv6 makes addresses.
 
-Two fields may say "don't care" (Link.mtu 0, Link.mac ""), and the kernel always has a value there; `fits`
-compares a wanted link with a found one. Bridge options that have the kernel's default are left out of what is
+Three fields may say "don't care" (Link.mtu 0, Link.mac "", Link.vlan 0), and the kernel always has a value there;
+`fits` compares a wanted link with a found one. Bridge options that have the kernel's default are left out of what is
 decoded, but for the two that every bridge of ours is told.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from _struct import Struct
 
+from nsbridge.kernel import vlans
 from nsbridge.kernel.netlink import (
     ACK,
     CREATE,
@@ -67,6 +68,7 @@ BRIDGE_OPTIONS = {
     "nf_call_iptables": (36, 1, 0),
     "nf_call_ip6tables": (37, 1, 0),
     "nf_call_arptables": (38, 1, 0),
+    "vlan_default_pvid": (39, 2, 1),
 }
 """Bridge options by their sysfs names: IFLA_BR_* number, bytes, the kernel's default. Times in 1/100 s."""
 _ALWAYS_TOLD = ("multicast_snooping", "stp_state")
@@ -135,7 +137,7 @@ def finish_link(link: Link, index: int) -> list[bytes]:
     found = [message(NEWLINK, ACK, target + b"".join(parts))] if parts else []
     if not link.autoconf:
         found.append(message(NEWLINK, ACK, target + _addresses_by(_GEN_MODE_NONE)))
-    return found
+    return [*found, *vlans.give(index, link.vlan)] if link.vlan else found
 
 
 def _port(link: Link) -> bytes:
@@ -228,6 +230,8 @@ def change_link(link: Link, index: int, *, master: int) -> list[bytes]:
         info += [text(_SLAVE_KIND, "bridge"), _port(link)]
     if info:  # of its own: a port isn't one before the message above
         found.append(message(NEWLINK, ACK, target + nested(IFLA_LINKINFO, *info)))
+    if master and link.vlan:
+        found += vlans.give(index, link.vlan)
     flags = _UP if link.up else 0
     found.append(message(NEWLINK, ACK, IFINFO.pack(0, 0, index, flags, _UP)))
     return found
@@ -356,7 +360,12 @@ def as_nsid(raw: bytes | None) -> int:
 
 def fits(wanted: Link, found: Link) -> bool:
     """Tell whether a found link is as wanted, where the wanted one says anything."""
-    same = wanted.replace(mtu=wanted.mtu or found.mtu, mac=wanted.mac or found.mac, options=found.options)
+    same = wanted.replace(
+        mtu=wanted.mtu or found.mtu,
+        mac=wanted.mac or found.mac,
+        vlan=wanted.vlan or found.vlan,
+        options=found.options,
+    )
     return bool(same == found) and _unusual(wanted) == _unusual(found)
 
 
