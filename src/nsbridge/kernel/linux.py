@@ -41,6 +41,7 @@ class LinuxKernel:
     def __init__(self) -> None:
         self._route: NetlinkSocket | None = None
         self._nft: Nft | None = None
+        self._filters_bridges: bool | None = None
 
     @property
     def route(self) -> NetlinkSocket:
@@ -101,10 +102,12 @@ class LinuxKernel:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
         from nsbridge.kernel import foreign
 
+        if self._filters_bridges is None:  # the kernel's own, and asking takes 10 ms
+            self._filters_bridges = self.nft.filters_bridges()
         return host_facts(self.route).replace(
             droppers=foreign.droppers(self.nft),
             routers=foreign.routers(self.nft),
-            bridge_filter=self.nft.filters_bridges(),
+            bridge_filter=self._filters_bridges,
         )
 
     def netns_id(self, path: str) -> int:

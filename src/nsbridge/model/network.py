@@ -247,6 +247,11 @@ class Network(Value):
         """Return the gateway mode of that IP version."""
         return self.gateway_mode4 if version == 4 else self.gateway_mode6
 
+    @property
+    def routed(self) -> bool:
+        """Whether ports of its endpoints are reached at their own addresses, in one family at least."""
+        return "routed" in (self.gateway_mode4, self.gateway_mode6)
+
     def has_gateway(self, version: int) -> bool:
         """Tell whether the bridge has an address of that IP version."""
         return self.subnet(version) is not None and self.gateway_mode(version) != "isolated"
