@@ -27,7 +27,7 @@ def proto_number(proto: str) -> int:
     return PROTOS[proto] if proto in PROTOS else int(proto)
 
 
-class Tuple(Value):
+class Flow(Value):
     """One direction of a connection, as conntrack keeps it. For ICMP echo sport is its id and dport the type."""
 
     saddr: Address
@@ -49,8 +49,8 @@ class Ct(Value):
     status: tuple[str, ...] = ()
     mark: int | None = 0
     reply: bool = False
-    origin: Tuple | None = None
-    answer: Tuple | None = None
+    origin: Flow | None = None
+    answer: Flow | None = None
     settled: tuple[str, ...] = ()
     zone: int = 0
     helper: str = ""

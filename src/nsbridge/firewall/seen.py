@@ -37,7 +37,7 @@ class Conn(Value):
     direction: str = ""
 
 
-class Header(Value):
+class HeaderBytes(Value):
     """Bytes of the packet from `offset` of a header on: base ``link``, ``network``, ``transport`` or ``inner``."""
 
     base: str
@@ -248,7 +248,7 @@ class Logged(Value):
 class Assign(Value):
     """Set ``meta mark``, ``ct mark``, ``meta nftrace`` … or bytes of a header to what a source holds."""
 
-    to: Meta | Conn | Header | Option
+    to: Meta | Conn | HeaderBytes | Option
     of: Source
 
 
@@ -330,7 +330,7 @@ class Xt(Value):
 
 if TYPE_CHECKING:
     Source: TypeAlias = (
-        Meta | Conn | Header | Option | Fib | Turn | RouteKey | OwnSocket | Fixed | Mapped | Masked | Mixed | Shifted
+        Meta | Conn | HeaderBytes | Option | Fib | Turn | RouteKey | OwnSocket | Fixed | Mapped | Masked | Mixed | Shifted
         | Swapped | Joined | StrangeSource
     )  # fmt: skip
     Test: TypeAlias = Compare | Within | Among | AllOf | AnyOf | Not | Always | Limited | Chance | Strange
