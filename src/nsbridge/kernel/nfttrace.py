@@ -121,6 +121,8 @@ def decode(body: bytes) -> Traced:
         return int.from_bytes(item.get(kind, b""), "big")
 
     kind = _KINDS.get(number(4), f"event {number(4)}")
+    if kind == "rule" and 3 not in item:
+        kind = "return"  # the end of a chain is told as a rule without a handle
     if kind == "policy":
         verdict = {0: "drop", 1: "accept"}.get(number(16), str(number(16)))
     else:
