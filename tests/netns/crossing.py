@@ -46,6 +46,7 @@ for link in l0:1 r0:2; do
   ip addr add 10.$number.0.1/24 dev $name; ip addr add fd0$number::1/64 dev $name nodad; ip link set $name up
 done
 ip link set lo up
+for name in left right; do ip netns exec $name sysctl -qw net.ipv6.conf.all.disable_ipv6=1; done
 ip -n left link set l1 up; ip -n right link set r1 up
 ip neigh add 10.1.0.2 lladdr {L1_MAC} dev l0; ip neigh add fd01::2 lladdr {L1_MAC} dev l0
 ip neigh add 10.2.0.2 lladdr {R1_MAC} dev r0; ip neigh add fd02::2 lladdr {R1_MAC} dev r0
@@ -211,22 +212,17 @@ def foreseen(firewall: Firewall, packet: Packet) -> list[Outcome]:
     return found
 
 
-def rules_told(events: Iterable[Traced]) -> list[tuple[str, str, str, int, str]]:
+def rules_told(events: Iterable[Traced]) -> list[str]:
     """Rules and policies of the kernel's trace, in order."""
     return [
-        (one.family, one.table, one.chain, one.handle, one.verdict if one.kind == "policy" else "")
-        for one in events
-        if one.kind != "return"
+        f"{one.family} {one.table} {one.chain} {one.handle or one.verdict}" for one in events if one.kind != "return"
     ]
 
 
-def rules_met(outcomes: Iterable[Outcome]) -> list[tuple[str, str, str, int, str]]:
+def rules_met(outcomes: Iterable[Outcome]) -> list[str]:
     """The same of the evaluator's answer."""
-    found = []
-    for outcome in outcomes:
-        found += [_key(met) for met in outcome.met if met.table != "tracer"]
-    return found
+    return [_key(met) for outcome in outcomes for met in outcome.met if met.table != "tracer"]
 
 
-def _key(met: Met) -> tuple[str, str, str, int, str]:
-    return met.family, met.table, met.chain, met.handle, met.verdict if met.index < 0 else ""
+def _key(met: Met) -> str:
+    return f"{met.family} {met.table} {met.chain} {met.verdict if met.index < 0 else met.handle}"
