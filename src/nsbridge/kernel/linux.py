@@ -59,18 +59,22 @@ class LinuxKernel:
             self._nft = Nft()
         return self._nft
 
-    def do(self, step: Step) -> None:
+    def do(self, step: Step, forget: Iterable[Step] | None = None) -> None:
         """Carry out a step."""
         from nsbridge.kernel.apply import Work
 
         Work(self, step).run()
-        self._forget(step)
+        self._forget((step,) if forget is None else forget)
 
-    def _forget(self, step: Step) -> None:
+    def _forget(self, steps: Iterable[Step]) -> None:
         """Drop what conntrack remembers of ports and addresses that went, moved or came. Last: so none comes back."""
-        gone, new = {"add": ((), step.things), "remove": (step.things, ()), "change": (step.before, step.things)}[
-            step.verb
-        ]
+        gone: list[Thing] = []
+        new: list[Thing] = []
+        for step in steps:
+            if step.verb != "add":
+                gone += step.things if step.verb == "remove" else step.before
+            if step.verb != "remove":
+                new += step.things
         if any(isinstance(thing, (Element, Address)) for thing in (*gone, *new)):
             from nsbridge.kernel import conntrack
 
