@@ -300,6 +300,21 @@ def test_gateway_modes_and_trusted_interfaces(lab: Lab) -> None:
             assert own is (wishes.get("gateway_mode4") == "routed")  # it leaves with its own address
 
 
+@pytest.mark.proves("S16", "row 13", "row 49")
+@pytest.mark.parametrize("call", [0, 1])
+def test_neighbours_stay_apart_on_a_routed_network_too(lab: Lab, call: int) -> None:
+    """What is published there is open at the endpoint's own address, but not to those who may not talk to it."""
+    ports = {"web": (PublishedPort(EAR, 9100, "udp"),)}
+    with up(town("db", "web", ports=ports, icc=False, gateway_mode4="routed", gateway_mode6="routed")):
+        lab.sh(f"sysctl -qw net.bridge.bridge-nf-call-iptables={call} net.bridge.bridge-nf-call-ip6tables={call}")
+        assert ways_in(lab)["direct"]
+        assert ways_in(lab)["direct6"]
+        for address in ("10.7.0.11", "fd07::11"):
+            assert not tell(lab, "db", address, "web")
+            assert lab.sh(f"ping -c1 -W1 {address}", "db", check=False).status
+        lab.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
+
+
 @pytest.mark.proves("S10", "row 29", "row 49")
 def test_an_internal_networks_gateway_is_no_bridge_to_the_host(lab: Lab) -> None:
     with up(town("db", "web", internal=True)):

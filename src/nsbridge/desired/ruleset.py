@@ -160,6 +160,8 @@ def _gateway() -> Chain:
                 _NOT_LO,
                 InSet((daddr,), f"subnets{digit}"),
                 InSet(("iifname", daddr), f"home{digit}", negate=True),
+                # Not answers: the host may have asked one network with the address it has on another.
+                Match("ct state", ("invalid", "new", "untracked")),
                 Counter(),
                 Drop(),
                 why="S4: a gateway answers only its own network and the host",
@@ -231,14 +233,15 @@ def _forwarding() -> Chain:
 def _direct() -> list[Rule]:
     """S5: the ways by which endpoints may be reached at their own addresses, each asked for."""
     found = [rule(InSet(("iifname", "oifname"), "trusted"), Goto("allow"), why="from a trusted interface")]
+    routed = InSet(("oifname", "nfproto"), "routed")
     for digit, ip in _FAMILIES:
         daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
-        found.append(
-            rule(InSet((daddr, "l4proto", "th dport"), f"routed{digit}"), Goto("allow"), why="published, without NAT")
-        )
-    routed = InSet(("oifname", "nfproto"), "routed")
-    for proto in ("icmp", "icmpv6"):
-        found.append(rule(routed, Match("l4proto", proto), Goto("allow"), why="a routed network answers to ping"))
+        # With icc off neighbours stay apart, also where br_netfilter shows their frames to this chain.
+        elsewhere = InSet(("iifname", daddr), f"home{digit}", negate=True)
+        door = InSet((daddr, "l4proto", "th dport"), f"routed{digit}")
+        icmp = Match("l4proto", "icmp" if ip == "ip" else "icmpv6")
+        found.append(rule(elsewhere, door, Goto("allow"), why="published, without NAT"))
+        found.append(rule(elsewhere, routed, icmp, Goto("allow"), why="a routed network answers to ping"))
     unprotected = InSet(("oifname", "nfproto"), "unprotected")
     found.append(rule(_NOT_IN, unprotected, Goto("allow"), why="gateway mode nat-unprotected"))
     return found
@@ -313,7 +316,10 @@ def _allow() -> Chain:
 def _sources() -> Chain:
     loopback, _ = _loopback()
     rules = [
-        rule(_OURS_OUT, Match("ip saddr", loopback), Masquerade(), why="127.0.0.1 of the host becomes the gateway's")
+        rule(
+            Match("oifname", "lo"), Return(), why="what the host tells itself, from a gateway's address say, stays so"
+        ),
+        rule(_OURS_OUT, Match("ip saddr", loopback), Masquerade(), why="127.0.0.1 of the host becomes the gateway's"),
     ]
     for digit, ip in _FAMILIES:
         saddr: Field = "ip saddr" if ip == "ip" else "ip6 saddr"

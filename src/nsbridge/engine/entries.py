@@ -179,9 +179,11 @@ def walk_back(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
 
 def go_on(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
     """Do what was to be done, first to last. May be repeated."""
+    entries = tuple(entries)
+    steps = [entry.step for entry in entries if isinstance(entry, Began)]
     for entry in entries:
         if isinstance(entry, Began):
-            kernel.do(entry.step)
+            kernel.do(entry.step, forget=steps if entry.step is steps[-1] else ())
         elif isinstance(entry, Put):
             _rewrite(store, entry.path, entry.text)
         elif isinstance(entry, Leased):

@@ -116,7 +116,7 @@ DRIVERS = {"bridge": ("",), "macvlan": ("bridge", "private", "vepa", "passthru")
 
 
 OTHER_DRIVERS = {
-    "ptp": "use a bridge with icc off, which keeps members apart as ptp does (docs/adr/0009)",
+    "ptp": "use a bridge with icc off, which keeps members apart as ptp does (docs/adr/0010)",
     "host": "a service has `network_mode: host`, a command --net host",
     "none": "a service has `network_mode: none`, a command --net none",
     "overlay": "networks end at this host",
@@ -277,6 +277,11 @@ class Network(Value):
     def gateway_mode(self, version: int) -> str:
         """Return the gateway mode of that IP version."""
         return self.gateway_mode4 if version == 4 else self.gateway_mode6
+
+    @property
+    def routed(self) -> bool:
+        """Whether ports of its endpoints are reached at their own addresses, in one family at least."""
+        return "routed" in (self.gateway_mode4, self.gateway_mode6)
 
     def has_gateway(self, version: int) -> bool:
         """Tell whether the bridge has an address of that IP version."""
