@@ -313,7 +313,7 @@ def test_without_permission(host: FreshHost) -> None:
 @pytest.mark.proves("row 78", "row 86")
 def test_a_strange_rule_is_seen_and_replacing_the_table_keeps_its_elements(table: Nft) -> None:
     table.apply("add", SOME)
-    sh("nft insert rule inet nsbridge forwarding limit rate 5/second accept")
+    sh("nft insert rule inet nsbridge forwarding limit rate over 5/second accept")
     sh("nft add rule inet nsbridge allow tcp dport 22 drop comment mine")
     sh("nft add chain inet nsbridge mine && nft add set inet nsbridge more '{ type mark; }'")
     found, *_ = table.observe()

@@ -45,7 +45,7 @@ FLAGS = "flags "
 MANY = 64
 """So many elements are found sooner in a list of all that their set holds."""
 
-TRIES = 8
+TRIES = 20
 """How often something that others kept changing is tried again."""
 
 

@@ -43,7 +43,6 @@ NETWORKS = (
                 "-d",
                 "--driver",
                 default="bridge",
-                choices=("bridge", "macvlan", "ipvlan"),
                 metavar="DRIVER",
                 help="bridge (default), or macvlan, ipvlan: on the wire of -o parent=IFNAME",
             ),
