@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nsbridge
-from nsbridge.errors import NoPermission, NsbridgeError, Taken
+from nsbridge.errors import NoPermission, NsbridgeError, Taken, Unsupported
 from nsbridge.frontends.cli import cached, output
 
 MARK = "# Written by `nsbridge install`; `nsbridge uninstall` takes it away."
@@ -40,6 +40,9 @@ from nsbridge.frontends.cli.main import script
 script()
 """
 
+LONGEST = 255 - len("#! -IS")
+"""Bytes of the interpreter's path: the first line ends at 256 (BINPRM_BUF_SIZE, <linux/binfmts.h>; execve(2))."""
+
 COLD = (
     "nsbridge.api",
     "nsbridge.files",
@@ -52,7 +55,11 @@ COLD = (
 
 def install(args: Any) -> None:
     """Write the launcher and its file of code, or write them anew."""
-    python = os.path.realpath(sys.executable)
+    python = sys.executable  # not what it links to: where it stands tells it the packages of its environment
+    if len(python.encode()) > LONGEST or " " in python:
+        raise Unsupported(
+            f"the kernel runs no script for {python!r}", fix="give Python a path without spaces, or a shorter one"
+        )
     command, code = _places(args.prefix)
     if command.exists() and not _ours(command):
         raise Taken(
