@@ -131,6 +131,13 @@ def _whole(version: int, bound: Address_ | None) -> object:
     return ip_network(bound) if bound is not None else ip_network("0.0.0.0/0" if version == 4 else "::/0")
 
 
+def everywhere(version: int) -> Address_:
+    """The address that stands for all of an IP version's."""
+    from ipaddress import IPv4Address, IPv6Address
+
+    return IPv4Address(0) if version == 4 else IPv6Address(0)
+
+
 def ports_things(network: Network, endpoint: Endpoint) -> tuple[Element, ...]:
     """Return the map elements of all the endpoint's published ports; of several that open one door, one."""
     found = [element for port in endpoint.ports for element in port_things(network, endpoint, port)]

@@ -183,12 +183,15 @@ def connect(host: Host, wish: Wish) -> Endpoint:
                     host.store.name_lock(f"{to}/{name}"),
                     host.operation(f"connect {name} to {to}") as op,
                 ):
-                    endpoint = attach(host, op, host.store.network(to), wish)
+                    network = host.store.network(to)
+                    endpoint = attach(host, op, network, wish)
                     names.refresh(host, op, endpoint.netns, to, here=True)
-                    return endpoint
             except KernelError as err:
                 if last or not healing(host, to, err):
                     raise
+            else:
+                addresses.announce_again(host, network, endpoint)
+                return endpoint
     raise AssertionError("unreachable")
 
 

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from errno import EEXIST, ENOTEMPTY
 
-from nsbridge.desired.ports import DOORS, Claims, bound_by_default, claimed, clash, held_by_none, port_things
+from nsbridge.desired.ports import (
+    DOORS,
+    Claims,
+    bound_by_default,
+    claimed,
+    clash,
+    everywhere,
+    held_by_none,
+    port_things,
+)
 from nsbridge.engine import shared
 from nsbridge.errors import Exhausted, InvalidIntent, KernelError, PortTaken, Unsupported
 from nsbridge.firewall.ruleset import Element, Span
@@ -58,6 +67,18 @@ def check_listeners(host: Host, ports: Iterable[PublishedPort]) -> None:
                 fix="stop it, or publish another host port",
                 port=port.host_port,
             )
+
+
+def on_the_host(network: Network, port: PublishedPort) -> tuple[PublishedPort, ...]:
+    """Return the port as far as it takes one of the host's: not for a family without NAT."""
+    asked = [4, 6] if port.host_ip is None else [port.host_ip.version]
+    mine = [one for one in asked if network.subnet(one) is not None]
+    natted = [one for one in mine if network.gateway_mode(one) != "routed"]
+    if natted == mine:
+        return (port,)
+    if not natted:
+        return ()
+    return (port if port.interface else port.replace(host_ip=everywhere(natted[0])),)
 
 
 def listener(host: Host, port: PublishedPort) -> int:
@@ -134,8 +155,9 @@ def _publish_locked(
         if port.choices > 1:
             port = _free_one(host, network, endpoint, port, things, lock)
         else:
-            check_listeners(host, (port,))
-        _check_shared(host, port)
+            check_listeners(host, on_the_host(network, port))
+        for one in on_the_host(network, port):
+            _check_shared(host, one)
         now = endpoint.replace(ports=(*endpoint.ports, *fixed)) if network.routed else endpoint
         elements = held_by_none(network, now, port_things(network, endpoint, port))
         rival = clash(elements, claims.near(elements))
