@@ -1,7 +1,7 @@
 """The verbs `install` and `uninstall`: a command `nsbridge` that starts sooner than the one pip writes.
 
-pip's script has the interpreter look for packages, and reads each module from a file of its own: 15 ms of a command
-that takes 25 (docs/adr/0009). The launcher names the interpreter with ``-IS`` and says where packages are; most of
+pip's script has the interpreter look for packages, and reads each module from a file of its own: 9 ms of a command
+that takes 33 (docs/adr/0009). The launcher names the interpreter with ``-IS`` and says where packages are; most of
 what a hot verb imports it has from one file of compiled code (`cached`).
 """
 
