@@ -251,7 +251,7 @@ HOUSEKEEPING = (
     Verb(
         "install",
         "housekeeping",
-        "Write a command `nsbridge` that starts in half the time of pip's",
+        "Write a command `nsbridge` that starts a quarter sooner than pip's",
         "launcher:install",
         (PREFIX,),
         about="Writes DIR/bin/nsbridge and DIR/lib/nsbridge; overwrites nobody else's. Again when Python is another.",
