@@ -55,7 +55,8 @@ ENDS = (
     "ct mark set 1", "ct mark set meta mark", "jump side", "jump other", "goto side", "return", "reject",
     "reject with icmpx admin-prohibited", "tcp dport vmap @gates", "meta mark vmap { 1 : drop, 2 : jump other }",
     "tcp dport vmap { 1-100 : jump side, 443 : return }", "update @gone { tcp dport }",
-    "meta mark set ip ttl map { 64 : 3 }", "ip ttl set 63",
+    "meta mark set ip ttl map { 64 : 3 }", "ip ttl set 63", "meta mark set 1 tcp dport 80 drop",
+    "update @gone { tcp dport } ct state established accept", "delete @gone { tcp dport }",
 )  # fmt: skip
 NAT = {
     "prerouting": (
