@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.host import Host
     from nsbridge.model.network import Network, Subnet
     from nsbridge.model.service import Service
-    from nsbridge.state.things import Address_, Thing
+    from nsbridge.state.things import Address_, Interface_, Thing
 
 
 class Promised:
@@ -41,9 +41,19 @@ class Promised:
         return found
 
 
-def foreseen(host: Host, service: Service, known: dict[str, Network], promised: Promised) -> tuple[Thing, ...]:
-    """Return what a service that doesn't exist yet will hold, with the addresses it would get now."""
-    found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
+def _more(network: Network, address: Address_) -> Interface_:
+    """One more address, as addresses.lease would have it."""
+    home = network.subnet(address.version)
+    if address.is_link_local or home is None:
+        return interface(address, 16 if address.version == 4 else 64)
+    return interface(address, home.network.prefixlen)
+
+
+def foreseen_endpoints(
+    host: Host, service: Service, known: dict[str, Network], promised: Promised
+) -> tuple[Endpoint, ...]:
+    """Return the endpoints of a service that doesn't exist yet, with the addresses they would get now."""
+    found: list[Endpoint] = []
     inside = services.ifnames(service)
     for place, attachment in enumerate(service.attachments):
         network = known.get(attachment.network)
@@ -54,6 +64,7 @@ def foreseen(host: Host, service: Service, known: dict[str, Network], promised: 
         for subnet in network.subnets:
             address = promised.take(network, subnet, asked[subnet.network.version], service.name)
             addresses.append(interface(address, subnet.network.prefixlen))
+        addresses += [_more(network, address) for address in attachment.also]
         first = str(addresses[0].ip) if addresses else ""
         endpoint = Endpoint(
             network.name,
@@ -64,9 +75,20 @@ def foreseen(host: Host, service: Service, known: dict[str, Network], promised: 
             mac=attachment.mac or mac_for(network.name, service.name, first),
             ports=service.ports if place == service.main else (),
             gateway=place == service.main,
+            service=service.name,
+            project=service.project,
             host_name=attachment.host_ifname,
             limits=attachment.limits,
         )
+        found.append(endpoint)
+    return tuple(found)
+
+
+def foreseen(host: Host, service: Service, known: dict[str, Network], promised: Promised) -> tuple[Thing, ...]:
+    """Return what a service that doesn't exist yet will hold."""
+    found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
+    for endpoint in foreseen_endpoints(host, service, known, promised):
+        network = known[endpoint.network]
         index = host.kernel.link_index(network.ifname)
         found += endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
         found += ports_things(network, endpoint)

@@ -10,6 +10,7 @@ from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
 from nsbridge.model.policy import Policy
 from nsbridge.plan.diff import adding, diff, removing
+from nsbridge.plan.step import Plan
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import Netns
 from nsbridge.values import Value
@@ -69,13 +70,14 @@ def _absent(found: KernelState, things: Iterable[Thing]) -> tuple[Step, ...]:
     return diff(KernelState(here), KernelState(things)).steps
 
 
-def _network_change(host: Host, wanted: Network) -> Change | None:
+def _network_change(host: Host, wanted: Network, complete: Network, before: tuple[Network, ...]) -> Change | None:
+    """complete: with what is chosen for it. before: networks that are made before this one."""
     have = host.store.network_or_none(wanted.name)
     if have is None:
-        facts = host.kernel.facts()
-        complete = networks.chosen(host, wanted, facts)
-        _, shared = networks.shared_steps(host, (*host.store.networks(), complete), facts)
-        steps = (*shared.steps, *adding(network_things(complete, complete.mtu)))
+        facts, there = host.kernel.facts(), host.store.networks()
+        _, shared = networks.shared_steps(host, (*there, *before, complete), facts)
+        _, promised = networks.shared_steps(host, (*there, *before), facts) if before else (None, Plan())
+        steps = (*_more(shared, promised), *adding(network_things(complete, complete.mtu)))
         return Change("network", wanted.name, "create", "it doesn't exist", steps)
     if networks.filled(wanted, have) != have:
         return Change("network", wanted.name, "recreate", "the file asks for something else")
@@ -97,6 +99,23 @@ def _differing(
 ) -> tuple[list[PublishedPort], list[PublishedPort]]:
     network = host.store.network(service.attachments[0].network)
     return ports.differing(network, service.ports, endpoint.ports if endpoint else ())
+
+
+def _more(plan: Plan, promised: Plan) -> tuple[Step, ...]:
+    """Return the steps of a plan without what another one does already."""
+    done = {thing.identity for step in promised.steps for thing in step.things}
+    left = [step.replace(things=tuple(one for one in step.things if one.identity not in done)) for step in plan.steps]
+    return tuple(step for step in left if step.things)
+
+
+def _completed(host: Host, topology: Topology) -> dict[str, Network]:
+    """Return the file's networks as they are, or as they would be made one after the other."""
+    facts = host.kernel.facts()
+    found: dict[str, Network] = {}
+    for network in topology.networks:
+        have = host.store.network_or_none(network.name)
+        found[network.name] = have or networks.chosen(host, network, facts, found.values())
+    return found
 
 
 class _Looked:
@@ -184,15 +203,14 @@ def decide(
     shared = networks.shared_steps(host, host.store.networks(), host.kernel.facts())[1]
     if shared:
         changes.append(Change("host", "", "mend", "the kernel doesn't hold what networks share", shared.steps))
+    known = _completed(host, topology)
+    before: list[Network] = []
     for wanted in topology.networks:
-        change = _network_change(host, wanted)
+        change = _network_change(host, wanted, known[wanted.name], tuple(before))
         changes += [change] if change else []
+        before += [known[wanted.name]] if change and change.what == "create" else []
     redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
     changes += _policy_change(host, topology, bool(redone))
-    known = {
-        network.name: host.store.network_or_none(network.name) or networks.chosen(host, network, host.kernel.facts())
-        for network in topology.networks
-    }
     known |= external
     promised, looked = Promised(host), _Looked(host, chosen)
     for service in chosen:

@@ -17,7 +17,7 @@ from _thread import allocate_lock, start_new_thread
 
 from nsbridge.kernel import libc
 from nsbridge.kernel.netlink import ACK, ROUTE, NetlinkSocket, as_text, attributes, message, text
-from nsbridge.model.names import ALIAS
+from nsbridge.model.names import NETNS_ALIAS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ DIRECTORY = "/run/netns"
 _OWN = "/proc/thread-self/ns/net"
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, Linux 5.14
 _RTM_NEWLINK, _RTM_GETLINK, _LOOPBACK, _IFF_UP, _IFLA_IFALIAS = 16, 18, 1, 1, 20
-_MARK = f"{ALIAS}: a namespace of ours"
 
 
 def in_thread(function: Callable[[], T]) -> T:
@@ -145,7 +144,7 @@ def create(path: str) -> None:
         header = pack("=BBHiII", 0, 0, 0, _LOOPBACK, _IFF_UP, _IFF_UP)
         with NetlinkSocket(ROUTE) as sock:
             # Marked before it has a name, so a namespace with our name for it but without the mark is another's.
-            sock.transact([message(_RTM_NEWLINK, ACK, header + text(_IFLA_IFALIAS, _MARK))])
+            sock.transact([message(_RTM_NEWLINK, ACK, header + text(_IFLA_IFALIAS, NETNS_ALIAS))])
         libc.mount(_OWN, path, libc.MS_BIND)
 
     try:
@@ -170,7 +169,7 @@ def ours(path: str) -> bool:
 def marked(sock: NetlinkSocket) -> bool:
     """Tell whether the namespace of a socket bears our mark."""
     reply = sock.request(message(_RTM_GETLINK, 0, pack("=BBHiII", 0, 0, 0, _LOOPBACK, 0, 0)))
-    return as_text(attributes(reply[0][1], 16).get(_IFLA_IFALIAS, b"")) == _MARK
+    return as_text(attributes(reply[0][1], 16).get(_IFLA_IFALIAS, b"")) == NETNS_ALIAS
 
 
 def remove(path: str) -> None:

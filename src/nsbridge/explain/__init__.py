@@ -1,0 +1,1 @@
+"""Telling what was done and why, in values: transcripts, rules, pictures."""
