@@ -13,7 +13,7 @@ from commands import settled
 from lab import sh
 
 from nsbridge import files
-from nsbridge.engine import topology, world
+from nsbridge.engine import layout, topology
 from nsbridge.explain import transcript
 from nsbridge.firewall.ruleset import Rule, Table
 from nsbridge.model.names import PORT_GROUP, is_ours
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lab import Lab
 
     from nsbridge.engine.host import Host
-    from nsbridge.engine.world import World
+    from nsbridge.engine.layout import Layout
     from nsbridge.model.service import Topology
     from nsbridge.state.things import Thing
 
@@ -150,7 +150,7 @@ def without_indexes(state: KernelState, host: Host) -> KernelState:
     return KernelState(found)
 
 
-def seen(host: Host, found: World) -> KernelState:
+def seen(host: Host, found: Layout) -> KernelState:
     settings = [(thing.netns, thing.key) for thing in found.things if isinstance(thing, Sysctl)]
     spaces = dict.fromkeys([HOST, *found.made, *found.strange])
     state = host.kernel.observe(spaces, settings)
@@ -183,11 +183,11 @@ def test_a_script_typed_by_hand_makes_the_same(name: str, lab: Lab, tmp_path: Pa
     host = open_host()
     wanted = read(TOPOLOGIES[name], tmp_path)
     empty = settled()
-    foreseen = world.planned(host, wanted)
+    foreseen = layout.planned(host, wanted)
     topology.up(host, wanted)
     try:
-        ours, standing = seen(host, foreseen), world.standing(host)
-        again = world.planned(host, wanted)
+        ours, standing = seen(host, foreseen), layout.standing(host)
+        again = layout.planned(host, wanted)
     finally:
         topology.down(host, wanted.project, 0)
     assert set(foreseen.things) == set(standing.things) == set(again.things)
@@ -219,7 +219,7 @@ def test_what_commands_show_can_be_typed(nb: Command, lab: Lab) -> None:
         nb("publish", "--share", "--show-commands", "lab1", "8082:80").err,
         nb("publish", "--share", "--show-commands", "lab2", "8082:81").err,
     ]
-    found = world.standing(host)
+    found = layout.standing(host)
     ours = seen(host, found)
     gone = [
         nb("unpublish", "--show-commands", "lab2", "127.0.0.1:8081:80").err,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from nsbridge import files
-from nsbridge.engine import world
+from nsbridge.engine import layout
 from nsbridge.explain import transcript
 from nsbridge.frontends.cli import output
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nsbridge.engine.host import Host
     from nsbridge.engine.topology import Change
-    from nsbridge.engine.world import World
+    from nsbridge.engine.layout import Layout
     from nsbridge.explain.command import Chapter
     from nsbridge.kernel.interface import Kernel
     from nsbridge.plan.step import Step
@@ -68,10 +68,10 @@ def script(host: Host, args: Any) -> None:
     sys.stdout.write(transcript.script(chapters, title, about, found.strange))
 
 
-def described(host: Host, args: Any) -> tuple[World, str]:
+def described(host: Host, args: Any) -> tuple[Layout, str]:
     """Return what a file describes, or without one what is up on this host; and what to call it."""
     path = args.path or args.file
     if path:
         topology = files.read(path, project=args.project or None)
-        return world.planned(host, topology), f"Project {topology.project}"
-    return world.standing(host), "What nsbridge has on this host"
+        return layout.planned(host, topology), f"Project {topology.project}"
+    return layout.standing(host), "What nsbridge has on this host"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Network_, Thing
 
 
-class World(Value):
+class Layout(Value):
     """Networks, endpoints, and everything they hold in the kernel.
 
     made: namespaces (paths) that are ours to make; endpoints may be in others, too.
@@ -47,7 +47,7 @@ class World(Value):
         return tuple(path for path in paths if path not in self.made)
 
 
-def standing(host: Host) -> World:
+def standing(host: Host) -> Layout:
     """Return what is up on this host, of all projects and of none."""
     known = host.store.networks()
     endpoints = host.store.endpoints()
@@ -57,10 +57,10 @@ def standing(host: Host) -> World:
     things += _all_things(known, endpoints, made)
     things += shared.things(host.store)
     things += policies.elements(host)
-    return World(known, endpoints, made, _without_indexes(things))
+    return Layout(known, endpoints, made, _without_indexes(things))
 
 
-def planned(host: Host, topology: Topology) -> World:
+def planned(host: Host, topology: Topology) -> Layout:
     """Return what a file describes, whether it is up or not: what is, keeps the addresses that it has.
 
     NotFound for an external network that isn't there; Taken and Exhausted as `up` would raise them.
@@ -79,7 +79,7 @@ def planned(host: Host, topology: Topology) -> World:
     things = [*_shared_by_all(host, mine, facts), *_all_things(mine, endpoints, made)]
     things += [element for one in _shares(endpoints) for element in turns_things(one)]
     things += policy_elements(topology.policy, lambda party: _addresses(party, known, endpoints))
-    return World(mine, endpoints, made, _without_indexes(things))
+    return Layout(mine, endpoints, made, _without_indexes(things))
 
 
 def _own_namespaces(services: Iterable[Service]) -> tuple[str, ...]:
