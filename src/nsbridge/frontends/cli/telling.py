@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from nsbridge.engine.host import Host
-    from nsbridge.engine.topology import Change
     from nsbridge.engine.layout import Layout
+    from nsbridge.engine.topology import Change
     from nsbridge.explain.command import Chapter
     from nsbridge.kernel.interface import Kernel
     from nsbridge.plan.step import Step
