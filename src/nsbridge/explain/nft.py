@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AT_ONCE = 60
 """How many elements one command adds: what a shared port takes."""
 
-_SETS: dict[tuple[tuple[str, str], str], Set] = {
+SETS: dict[tuple[tuple[str, str], str], Set] = {
     **{(TABLE, one.name): one for one in sets.SETS},
     **{(BRIDGE_TABLE, one.name): one for one in senders.SETS},
 }
@@ -95,7 +95,7 @@ def _elements(verb: str, elements: Sequence[Element]) -> list[Command]:
 
 
 def _element_words(verb: str, table: tuple[str, str], name: str, members: Sequence[Element]) -> str:
-    one = _SETS[table, name]
+    one = SETS[table, name]
     if verb == "delete":  # by their keys; nft takes data along for maps of intervals only
         members = [each.replace(data=()) for each in members]
         one = one.replace(data=())

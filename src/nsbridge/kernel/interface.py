@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.firewall.seen import Firewall
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
@@ -127,6 +128,9 @@ if TYPE_CHECKING:
 
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""
+
+        def firewall(self) -> Firewall:
+            """Read every rule of the host, whoever made it. Costs a dump of all tables, but of no set."""
 
         def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
             """Return all elements of a set, none without it. Costs a dump of that set: for those that hold little."""

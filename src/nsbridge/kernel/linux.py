@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.firewall.seen import Firewall
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
@@ -209,6 +210,12 @@ class LinuxKernel:
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
+
+    def firewall(self) -> Firewall:
+        """Read every rule of the host, whoever made it."""
+        from nsbridge.kernel.fwread import read_firewall
+
+        return read_firewall()
 
     def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
         """Return all elements of a set, none without it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nsbridge.frontends.cli.shared import FILE, PROJECT
+from nsbridge.frontends.cli.shared import FILE, JSON, PROJECT
 from nsbridge.frontends.cli.verb import Verb, arg, flag
 
 _PATH = arg(
@@ -26,5 +26,42 @@ TELLING = (
         about="Each part with its reason, in the order in which one would explain it. A test runs such scripts: what\n"
         "the kernel then holds is what nsbridge would have made. Commands of services aren't started by it.",
         examples=("script examples/docker-bridge.yaml", "script --down", "script > by-hand.sh"),
+    ),
+    Verb(
+        "rules",
+        "looking",
+        "Show the firewall's rules, ours and others', with reasons, owners and counters",
+        "rules:rules",
+        (
+            flag("--chain", help="by chain, in the order in which a packet meets them (this is what is done anyway)"),
+            flag("--commands", help="as the commands that would make them"),
+            JSON,
+            arg(
+                "subject",
+                nargs="?",
+                default="",
+                metavar="SUBJECT",
+                help="a network, an endpoint, or a published port (8080, 53/udp): only what is about it (default: all)",
+            ),
+        ),
+        about="Before each rule: packets and bytes that have met it, where it counts them.\n"
+        "Foreign rules come last: a packet of ours has to pass those of the same hook, too.",
+        examples=("rules", "rules web", "rules 8080", "rules --commands front"),
+        fields=(
+            ("kind", '"rule" or "element"'),
+            ("family", "ip, ip6, inet or bridge"),
+            ("table", "its table"),
+            ("chain", "its chain, null for an element"),
+            ("hook", "where the chain hooks in, null for one that others lead to"),
+            ("priority", "of the chain at its hook, or null"),
+            ("policy", "of the chain, or null"),
+            ("set", "the set or map of an element, null for a rule"),
+            ("text", "the rule in its tool's words"),
+            ("why", "the reason, or empty"),
+            ("owner", "nsbridge, or whose table it is"),
+            ("packets", "so many have met it, null where nothing counts"),
+            ("bytes", "the same in bytes"),
+            ("command", "what would make it"),
+        ),
     ),
 )
