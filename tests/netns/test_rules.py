@@ -44,7 +44,7 @@ def test_every_rule_of_ours_with_the_kernels_counters(nb: Command, lab: Lab) -> 
     theirs = [one for family in ("inet", "bridge") for one in listed(family, "nsbridge")]
     assert len(told) == len(theirs) > 70
     counted = {
-        (one["family"], one["chain"], one["comment"]): part["counter"]["packets"]
+        (one["family"], one["chain"], one.get("comment", "")): part["counter"]["packets"]
         for one in theirs
         for part in one["expr"]
         if isinstance(part, dict) and part.get("counter")

@@ -15,6 +15,8 @@ LAYERS = {
     "nsbridge.model": 1,
     "nsbridge.state": 1,
     "nsbridge.firewall.ruleset": 1,
+    "nsbridge.firewall.seen": 1,
+    "nsbridge.firewall.reads": 1,
     "nsbridge.plan.step": 1,
     "nsbridge.kernel.interface": 1,
     "nsbridge.desired": 2,

@@ -12,6 +12,7 @@ from nsbridge.desired.policy import policy_elements
 from nsbridge.desired.ports import Member, SharedPort, bound_by_default, ports_things, turns_things
 from nsbridge.engine import networks, policies, shared
 from nsbridge.engine.foreseen import Promised, foreseen_endpoints
+from nsbridge.explain.picture import Uplink
 from nsbridge.model.names import PORT_GROUP, is_ours
 from nsbridge.state.things import Link, Netns
 from nsbridge.values import Value
@@ -80,6 +81,16 @@ def planned(host: Host, topology: Topology) -> Layout:
     things += [element for one in _shares(endpoints) for element in turns_things(one)]
     things += policy_elements(topology.policy, lambda party: _addresses(party, known, endpoints))
     return Layout(mine, endpoints, made, _without_indexes(things))
+
+
+def uplinks(host: Host) -> tuple[Uplink, ...]:
+    """Return the links by which this host reaches the world."""
+    found = []
+    for name in host.kernel.facts().uplinks:
+        link = host.kernel.link_facts(name)
+        addresses = link.addresses if link is not None else ()
+        found.append(Uplink(name, tuple(one for one in addresses if not one.is_link_local)))
+    return tuple(found)
 
 
 def _own_namespaces(services: Iterable[Service]) -> tuple[str, ...]:

@@ -24,8 +24,9 @@ class HostFacts(Value):
     routes: (destination, link, gateway or "") of every route and on-link subnet, default routes left out.
     sysctls: (key, value) of those we might raise: forwarding, and accept_ra of every uplink.
     droppers: other people's forward chains that drop; each wants our accept. routers: names of other software's
-    rules which need forwarding. bridges: those that aren't ours. bridge_filter: nf_tables can filter what passes
-    between the ports of a bridge. bridge_calls: br_netfilter is there, so a bridge can show its frames to IP rules.
+    rules which need forwarding. bridges: those that aren't ours. uplinks: links with a default route. bridge_filter:
+    nf_tables can filter what passes between the ports of a bridge. bridge_calls: br_netfilter is there, so a bridge can
+    show its frames to IP rules.
     """
 
     mtu: int = 1500
@@ -36,6 +37,7 @@ class HostFacts(Value):
     bridges: tuple[str, ...] = ()
     bridge_filter: bool = True
     bridge_calls: bool = True
+    uplinks: tuple[str, ...] = ()
 
     def sysctl(self, key: str) -> str:
         """Return the value of a setting, "" when this kernel has none of that name."""

@@ -246,6 +246,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         routes=tuple(dict.fromkeys(routes)),
         sysctls=tuple([pair for pair in values if pair[1]]),
         bridges=tuple(sorted(bridges)),
+        uplinks=tuple(uplinks),
         bridge_calls=bool(sysctl.read("net/bridge/bridge-nf-call-iptables")),
     )
 

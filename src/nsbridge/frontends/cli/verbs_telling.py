@@ -28,6 +28,26 @@ TELLING = (
         examples=("script examples/docker-bridge.yaml", "script --down", "script > by-hand.sh"),
     ),
     Verb(
+        "graph",
+        "looking",
+        "Draw the host, its bridges and namespaces: as text, SVG, dot or mermaid",
+        "graph:graph",
+        (
+            _PATH,
+            FILE,
+            PROJECT,
+            arg(
+                "--format",
+                default="text",
+                choices=("text", "svg", "dot", "mermaid"),
+                metavar="FORMAT",
+                help="text (default), svg, dot (for graphviz) or mermaid (for Markdown)",
+            ),
+        ),
+        about="The SVG is readable in light and dark pages, and needs nothing but itself.",
+        examples=("graph", "graph --format svg examples/two-networks.yaml > two.svg", "graph --format mermaid"),
+    ),
+    Verb(
         "rules",
         "looking",
         "Show the firewall's rules, ours and others', with reasons, owners and counters",
