@@ -106,8 +106,16 @@ class Mapped(Value):
     size: int = 0
 
 
+class Slice(Value):
+    """`size` bytes of another source, from `offset` on: the port behind the address that a map holds."""
+
+    of: Source
+    offset: int
+    size: int
+
+
 class Masked(Value):
-    """``(of & mask) ^ flip``; with other: ``of`` combined bit by bit with another source by `how`."""
+    """``(of & mask) ^ flip``."""
 
     of: Source
     mask: bytes
@@ -330,8 +338,8 @@ class Xt(Value):
 
 if TYPE_CHECKING:
     Source: TypeAlias = (
-        Meta | Conn | HeaderBytes | Option | Fib | Turn | RouteKey | OwnSocket | Fixed | Mapped | Masked | Mixed | Shifted
-        | Swapped | Joined | StrangeSource
+        Meta | Conn | HeaderBytes | Option | Fib | Turn | RouteKey | OwnSocket | Fixed | Mapped | Slice | Masked
+        | Mixed | Shifted | Swapped | Joined | StrangeSource
     )  # fmt: skip
     Test: TypeAlias = Compare | Within | Among | AllOf | AnyOf | Not | Always | Limited | Chance | Strange
     Verdict: TypeAlias = Accept | Drop | Return | Jump | Goto
