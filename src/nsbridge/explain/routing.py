@@ -116,7 +116,10 @@ def choose_source(space: Space, dst: Address_, link: str, via: Address_ | None) 
     wide = wide or [
         one
         for one in space.addresses
-        if one.address.version == 6 and one.usable and not one.address.ip.is_link_local and not one.address.ip.is_loopback
+        if one.address.version == 6
+        and one.usable
+        and not one.address.ip.is_link_local
+        and not one.address.ip.is_loopback
     ]
     if wide:
         return max(wide, key=lambda one: _common(one.address.ip, dst)).address.ip

@@ -64,8 +64,8 @@ class SeenAddress(Value):
 class SeenRoute(Value):
     """A route of any table. kind: ``unicast``, ``local``, ``broadcast``, ``multicast``, or one that leads nowhere.
 
-    ways: (link, gateway or None) of each next hop. source: what the kernel prefers to send from, None to choose. dead: a
-    link of it is down, and the kernel doesn't use it.
+    ways: (link, gateway or None) of each next hop. source: what the kernel prefers to send from, None to choose.
+    dead: a link of it is down, and the kernel doesn't use it.
     """
 
     table: int
@@ -85,7 +85,9 @@ class SeenRoute(Value):
             words += [f"via {via}"] if via is not None else []
             words += [f"dev {link}"] if link else []
         words += [f"table {self.table}"] if self.table not in (MAIN, LOCAL) else []
-        words += [f"metric {self.metric}"] if self.metric and not (self.dst.version == 6 and self.metric == 1024) else []
+        words += (
+            [f"metric {self.metric}"] if self.metric and not (self.dst.version == 6 and self.metric == 1024) else []
+        )
         return " ".join(words)
 
 
@@ -121,7 +123,7 @@ class SeenPolicy(Value):
 
 
 class SeenNeighbour(Value):
-    """What a namespace believes of a neighbour's MAC. state: ``permanent``, ``reachable``, ``stale``, ``failed``, …"""
+    """What a namespace believes of a neighbour's MAC. state: ``permanent``, ``reachable``, ``stale``, ``failed`` …."""
 
     link: str
     address: Address_
@@ -206,6 +208,9 @@ if TYPE_CHECKING:
 
         def peer(self, path: str, link: SeenLink) -> tuple[str, str] | None:
             """Return namespace and name of the other end of a pair, None when it can't be found."""
+
+        def holder(self, address: Address_) -> str | None:
+            """Return the namespace that an address belongs to by our records, None when they don't say."""
 
         def ports(self, path: str, proto: str) -> tuple[Listener, ...]:
             """Return all sockets of a namespace that wait, for hints."""

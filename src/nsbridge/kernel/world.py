@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
+    from nsbridge.state.things import Address_
+
     T = TypeVar("T")
 
 _BRPORT_STATE, _FORWARDING = 1, 3
@@ -92,12 +94,19 @@ def _read(sock: NetlinkSocket, path: str) -> Space:
 class LinuxSource:
     """The namespaces of a running kernel. firewall: reads the rules of the namespace of the calling thread.
 
-    places: paths of the namespaces we know of, in which the other end of a pair is looked for.
+    places: paths of the namespaces we know of, in which the other end of a pair is looked for. holder: whose
+    namespace an address belongs to by our records.
     """
 
-    def __init__(self, firewall: Callable[[], Any], places: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        firewall: Callable[[], Any],
+        places: Callable[[], Iterable[str]],
+        holder: Callable[[Address_], str | None] = lambda address: None,
+    ) -> None:
         self._firewall = firewall
         self._places = places
+        self._holder = holder
         self._ids: dict[tuple[str, int], str] = {}
         self._asked: dict[str, set[str]] = {}
 
@@ -126,6 +135,10 @@ class LinuxSource:
     def firewall(self, path: str) -> Any:
         """Read every base chain of every table there."""
         return self._inside(path, self._firewall)
+
+    def holder(self, address: Address_) -> str | None:
+        """Return the namespace that an address belongs to by our records."""
+        return self._holder(address)
 
     def ports(self, path: str, proto: str) -> tuple[Listener, ...]:
         """Return all sockets of a namespace that wait."""
