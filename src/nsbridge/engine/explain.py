@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nsbridge.engine import asking
+from nsbridge.engine import asking, mend, services
+from nsbridge.explain import cures
+from nsbridge.explain.intents import Records, better
 from nsbridge.explain.path import walk
 from nsbridge.explain.world import World
 from nsbridge.store import leases
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from nsbridge.engine.asking import Asked
     from nsbridge.engine.host import Host
-    from nsbridge.explain.path import Path
+    from nsbridge.explain.path import Culprit, Path
     from nsbridge.state.things import Address_
 
 
@@ -63,4 +65,47 @@ def explain(host: Host, source: str, target: str, *, version: int = 0, size: int
     """
     world = world_of(host)
     asked = asking.understood(host, world, source, target, version=version, size=size)
-    return Told(asked, walk(world, asked.question))
+    path = walk(world, asked.question)
+    if path.culprit is not None:
+        path = path.replace(culprit=_mendable(host, better(path, _records(host, world, asked, path)), path))
+    return Told(asked, path)
+
+
+def _records(host: Host, world: World, asked: Asked, path: Path) -> Records:
+    """What the store remembers; asked for only when something doesn't arrive."""
+    culprit = path.culprit
+    assert culprit is not None
+    listening: set[int] = set()
+    if culprit.netns and culprit.kind == "listener":
+        listening = {one.port for one in world.source.ports(culprit.netns, path.out.packet.proto)}
+    stopped = []
+    for endpoint in host.store.endpoints():
+        if endpoint.netns == culprit.netns and endpoint.service:
+            record = host.store.service_or_none(endpoint.service)
+            state = services.status(host, record) if record is not None and record.service.command else None
+            if state is not None and state.state == "exited":
+                how = "has ended" if state.exit_status is None else f"has ended with status {state.exit_status}"
+                stopped.append((endpoint.service, how))
+    return Records(
+        host.store.networks(),
+        host.store.endpoints(),
+        host.store.policies(),
+        asked.source.endpoints,
+        tuple(stopped),
+        tuple(sorted(listening)),
+    )
+
+
+OWN_STATE = ("link", "route", "address", "sysctl", "bridge", "neighbour", "mtu", "ours")
+"""Kinds of trouble that may be a thing of ours which somebody took away."""
+
+
+def _mendable(host: Host, culprit: Culprit | None, path: Path) -> Culprit | None:
+    """Let `nsbridge mend` put it right when it is something of ours that the kernel has lost."""
+    if culprit is None or culprit.kind not in OWN_STATE or cures.MEND in culprit.fix:
+        return culprit
+    spaces = {hop.netns for leg in (path.out, path.back) if leg is not None for hop in leg.hops} | {culprit.netns}
+    names = {endpoint.name for endpoint in host.store.endpoints() if endpoint.netns in spaces}
+    lost = mend.told(mend.lost(host, names or {"-"}))
+    there = [thing for thing in lost if getattr(thing, "netns", "") == culprit.netns]
+    return culprit.replace(fix=(cures.MEND,)) if there else culprit

@@ -111,6 +111,10 @@ def neighbour(walk: Walk) -> Stage | None:
         walk.hop("link", link.name, "drop", f"{link.name} is down")
         walk.end(LOST, cures.link_down(walk.netns, link))
         return None
+    if walk.back and link.name == walk.question.link:
+        walk.hop("link", link.name, "left", "back to where the question came from")
+        walk.end(LEFT, to=f"out by {link.name}")
+        return None
     address = walk.gateway or packet.daddr
     at = wire(walk.world, walk.netns, link)
     if at.unseen:

@@ -8,7 +8,7 @@ accept for just this traffic goes in front of it, in the same chain, since one i
 from __future__ import annotations
 
 from nsbridge.explain.path import Culprit
-from nsbridge.model.names import MARK_BIT
+from nsbridge.model.names import ADMIN, BRIDGE_TABLE, MARK_BIT, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
     why = f"nobody on {link.name} answers for {address}"
     hint = world.source.holder(address)
     space = world.space(hint) if hint is not None else None
+    if hint is not None and space is None:
+        why = f"{address} belongs to an endpoint whose namespace {called(hint)} is gone"
+        return Culprit("namespace", walk.netns, hint, why, ("nsbridge gc",))
     if hint is None or space is None:
         return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
     own = space.owner(address)
@@ -225,7 +228,10 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
         f"the policy of chain {met.chain} is {met.verdict}" if met.index < 0 else f"this rule: {met.verdict}"
     )
     kind = "ours" if ours else "rule"
-    if ours:
+    if ours and met.chain == ADMIN:
+        fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"
+        return Culprit("rule", walk.netns, thing, f"a rule of the administrator's, in our chain: {met.verdict}", (fix,))
+    if ours and (met.family, met.table) in (TABLE, BRIDGE_TABLE):
         return Culprit(kind, walk.netns, thing, met.why)
     if hook == "forward" and not layer and met.index < 0 and (packet.mark or 0) & MARK_BIT:
         why = f"the policy of {place(met)} is {met.verdict}, and our rule that accepts what we mark is missing there"
