@@ -2,85 +2,23 @@
 
 from __future__ import annotations
 
+from nsbridge.firewall.effects import settled, tracked, translated
+from nsbridge.firewall.owners import owner_of
+from nsbridge.firewall.walk import End, Walk
+from nsbridge.firewall.words import rule_words
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import TypeAlias
 
-    from nsbridge.firewall.packet import Address, Packet
-    from nsbridge.firewall.seen import Firewall
+    from nsbridge.firewall.packet import Packet
+    from nsbridge.firewall.seen import Firewall, SeenChain, SeenRule, SeenTable
+    from nsbridge.firewall.surroundings import Surroundings
+    from nsbridge.firewall.walk import Passed
 
-    class Surroundings(Protocol):
-        """What rules ask of the namespace around them. None: nobody can say. Names of links are those of `Packet`."""
-
-        def kind(self, ifname: str) -> str | None:
-            """IFLA_INFO_KIND of a link, empty for one without (``lo``, hardware)."""
-
-        def index(self, ifname: str) -> int | None:
-            """Its number."""
-
-        def group(self, ifname: str) -> int | None:
-            """IFLA_GROUP."""
-
-        def arphrd(self, ifname: str) -> int | None:
-            """Its type: 1 ethernet, 772 loopback."""
-
-        def master(self, ifname: str) -> str | None:
-            """The bridge (or other master) it is a port of, empty for none."""
-
-        def addrtype(self, address: Address, ifname: str = "") -> str | None:
-            """``unicast``, ``local``, ``broadcast``, ``multicast`` …; with ifname: as seen on that link alone."""
-
-        def route(
-            self, daddr: Address, saddr: Address | None = None, *, iif: str = "", oif: str = "", mark: int = 0
-        ) -> str | None:
-            """The link that a route to daddr leaves by (``lo`` for an own address), empty when there is none."""
-
-        def source_for(self, oif: str, daddr: Address) -> Address | None:
-            """The address that masquerade takes there."""
-
-        def primary(self, ifname: str, version: int) -> Address | None:
-            """The first address of a link that redirect takes for what came by it."""
-
-        def socket(self, packet: Packet) -> bool | None:
-            """Tell whether a local socket would take this packet."""
-
-
-class Unknown:
-    """Surroundings of which nothing is known: every question is open."""
-
-    def kind(self, ifname: str) -> str | None:
-        """Nobody can say."""
-
-    def index(self, ifname: str) -> int | None:
-        """Nobody can say."""
-
-    def group(self, ifname: str) -> int | None:
-        """Nobody can say."""
-
-    def arphrd(self, ifname: str) -> int | None:
-        """Nobody can say."""
-
-    def master(self, ifname: str) -> str | None:
-        """Nobody can say."""
-
-    def addrtype(self, address: Address, ifname: str = "") -> str | None:
-        """Nobody can say."""
-
-    def route(
-        self, daddr: Address, saddr: Address | None = None, *, iif: str = "", oif: str = "", mark: int = 0
-    ) -> str | None:
-        """Nobody can say."""
-
-    def source_for(self, oif: str, daddr: Address) -> Address | None:
-        """Nobody can say."""
-
-    def primary(self, ifname: str, version: int) -> Address | None:
-        """Nobody can say."""
-
-    def socket(self, packet: Packet) -> bool | None:
-        """Nobody can say."""
+    Base: TypeAlias = tuple[SeenTable, SeenChain]
+    Station: TypeAlias = Base | list[Base] | str
 
 
 class Met(Value):
@@ -134,6 +72,28 @@ class Outcome(Value):
     said: str = ""
 
 
+# ------------------------------------------------------------------ what happens at a hook, in order
+
+_CONNTRACK = -200
+_DST, _SRC = -100, 100
+_NAT_AT = {"prerouting": _DST, "output": _DST, "postrouting": _SRC, "input": _SRC}
+_NAT_KIND = {"prerouting": "dnat", "output": "dnat", "postrouting": "snat", "input": "snat"}
+_LAST = 1 << 31
+
+
+def base_chains(firewall: Firewall, name: str, layer: str, device: str = "") -> list[Base]:
+    """Base chains at a hook in the order in which a packet meets them; those of type nat are in it too."""
+    found: list[tuple[int, Base]] = []
+    for table in firewall.tables:
+        if table.dormant or not (table.family == layer or (table.family == "inet" and layer in ("ip", "ip6"))):
+            continue
+        for chain in table.chains:
+            if chain.hook == name and (not device or device in chain.devices):
+                found.append((chain.priority, (table, chain)))
+    found.sort(key=lambda one: one[0])
+    return [base for _, base in found]
+
+
 def hook(
     firewall: Firewall, name: str, packet: Packet, around: Surroundings, *, layer: str = "", device: str = ""
 ) -> Outcome:
@@ -144,4 +104,114 @@ def hook(
     conntrack's and NAT's own work is done at their priorities: after prerouting a packet is tracked, and a rewrite
     decided now or known from its `Ct` has been carried out.
     """
-    raise NotImplementedError
+    layer = layer or packet.family
+    stations = _stations(base_chains(firewall, name, layer, device), name, ip=layer in ("ip", "ip6"))
+    at = _Hook(firewall, name, around)
+    ways = [End("accept", packet, None)]
+    for station in stations:
+        ways = at.pass_on(ways, station)
+    return at.outcome(ways)
+
+
+def _stations(bases: list[Base], name: str, *, ip: bool) -> list[Station]:
+    """Chains one by one, those of type nat together where the NAT core stands, and conntrack among them."""
+    nat = [base for base in bases if ip and base[1].kind == "nat"]
+    found: list[tuple[int, int, Station]] = [
+        (base[1].priority, 1, base) for base in bases if not (ip and base[1].kind == "nat")
+    ]
+    if ip and name in ("prerouting", "output"):
+        found.append((_CONNTRACK, 0, "conntrack"))
+    if ip and name in _NAT_AT:
+        found.append((_NAT_AT[name], 0, nat))
+    found.sort(key=lambda one: one[:2])
+    return [station for _, _, station in found]
+
+
+class _Hook:
+    """The ways of a packet through one hook."""
+
+    def __init__(self, firewall: Firewall, name: str, around: Surroundings) -> None:
+        self.firewall = firewall
+        self.name = name
+        self.around = around
+        self.walks: list[Walk] = []
+
+    def pass_on(self, ways: list[End], station: Station) -> list[End]:
+        """Take every way that is still alive through the next station."""
+        after: list[End] = []
+        for way in ways:
+            if way.verdict != "accept":
+                after.append(way)
+            elif station == "conntrack":
+                after.append(End("accept", tracked(way.packet), way.passed))
+            elif isinstance(station, list):
+                after += self._nat(station, way)
+            else:
+                after += self._chain(station, way)  # type: ignore[arg-type]
+        return _distinct(after)
+
+    def _chain(self, base: Base, way: End) -> list[End]:
+        walk = Walk(*base, self.firewall.contents, self.around)
+        ends = walk.run(way.packet, way.passed)
+        self.walks.append(walk)
+        return ends
+
+    def _nat(self, bases: list[Base], way: End) -> list[End]:
+        """Ask the chains of type nat about a connection's first packet, until one decides; then rewrite.
+
+        Every later packet of a connection is rewritten as the first one was.
+        """
+        kind = _NAT_KIND[self.name]
+        ways = [way]
+        if way.packet.ct.state in ("new", "related") and kind not in way.packet.ct.settled and way.packet.tracked:
+            for base in bases:
+                after: list[End] = []
+                for one in ways:
+                    going = one.verdict == "accept" and kind not in one.packet.ct.settled
+                    after += self._chain(base, one) if going else [one]
+                ways = _distinct(after)
+            return [
+                End(one.verdict, settled(one.packet, kind), one.passed, one.said) if one.verdict == "accept" else one
+                for one in ways
+            ]
+        return [End("accept", translated(way.packet, self.name), way.passed)]
+
+    def outcome(self, ends: list[End]) -> Outcome:
+        """What is said of it all."""
+        ways = tuple(
+            Way(end.verdict, end.packet, tuple(self._met(one) for one in end.passed.listed()) if end.passed else (),
+                end.said)
+            for end in ends
+        )  # fmt: skip
+        verdicts = {way.verdict for way in ways}
+        opaque = {
+            f"{walk.table.family} {walk.table.name} {chain.name}: {self._text(rule, chain, walk.table)}": None
+            for walk in self.walks
+            for _, rule, chain in walk.doubtful
+        }
+        assumed = {said: None for walk in self.walks for said in walk.assumed.values()}
+        first = ways[0]
+        verdict = first.verdict if len(verdicts) == 1 else "open"
+        return Outcome(verdict, first.packet, first.met, ways, tuple(opaque), tuple(assumed), first.said)
+
+    def _text(self, rule: SeenRule, chain: SeenChain, table: SeenTable) -> str:
+        return rule_words(rule, chain, table, self.firewall.contents)
+
+    def _met(self, passed: Passed) -> Met:
+        rule, chain, table, base = passed.rule
+        place = (table.family, table.name, chain.name, base.hook, base.priority)
+        if rule is None:
+            owner = owner_of(table.family, table.name, chain.name, "", table.backend)
+            text = f"policy {passed.verdict}"
+            return Met(*place, -1, 0, text, passed.verdict, "", owner, table.backend)
+        owner = owner_of(table.family, table.name, chain.name, rule.why, table.backend)
+        text = self._text(rule, chain, table)
+        return Met(*place, rule.index, rule.handle, text, passed.verdict, rule.why, owner, table.backend, passed.doubt)
+
+
+def _distinct(ends: list[End]) -> list[End]:
+    """Ways that end alike, with the same packet, are one: the first, or rather one without doubts."""
+    found: dict[tuple[str, Packet], End] = {}
+    for end in ends:
+        found.setdefault((end.verdict, end.packet), end)
+    return list(found.values())

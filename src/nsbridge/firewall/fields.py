@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from sys import byteorder
 
-from nsbridge.firewall.seen import Fixed, Joined, Masked, Mixed, Shifted, Swapped, Turn
+from nsbridge.firewall.reads import Fixed, Joined, Masked, Mixed, Shifted, Swapped, Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    from nsbridge.firewall.seen import Source
+    from nsbridge.firewall.reads import Source
 
 ORDER: Literal["little", "big"] = byteorder
 

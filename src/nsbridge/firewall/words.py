@@ -4,9 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nsbridge.firewall.seen import SeenChain, SeenRule, SeenTable
+    from nsbridge.firewall.seen import Contents, SeenChain, SeenRule, SeenTable
 
 
-def rule_words(rule: SeenRule, chain: SeenChain, table: SeenTable) -> str:
+def rule_words(rule: SeenRule, chain: SeenChain, table: SeenTable, contents: Contents | None = None) -> str:
     """A rule as its tool writes it: ``tcp dport 22 accept``, or ``-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT``."""
-    raise NotImplementedError
+    return f"{rule.parts}"

@@ -8,7 +8,7 @@ and is on the hot path. Numbers are those of <linux/netfilter/nf_tables.h>.
 
 from __future__ import annotations
 
-from nsbridge.firewall import seen
+from nsbridge.firewall import reads, seen
 from nsbridge.firewall.fields import BASES, CONN, FIB_RESULTS, META, size_of
 from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
 from nsbridge.kernel import fwstatements as says
@@ -66,7 +66,7 @@ class Machine:
         self.family = family
         self.sets = sets
         self.xt = xt
-        self.registers: dict[int, tuple[seen.Source, int]] = {}  # by register: a source, and which of its bytes
+        self.registers: dict[int, tuple[reads.Source, int]] = {}  # by register: a source, and which of its bytes
         self.found: list[seen.Part] = []
 
     def read(self, name: str, item: Item) -> None:
@@ -81,13 +81,13 @@ class Machine:
 
     # ------------------------------------------------------------ registers
 
-    def put(self, raw: bytes, source: seen.Source) -> None:
+    def put(self, raw: bytes, source: reads.Source) -> None:
         """Remember what a register, and those after it, hold."""
         first = _number(raw)
         for step in range(size_of(source) + 3 >> 2):
             self.registers[first + step] = (source, 4 * step)
 
-    def get(self, raw: bytes, size: int = 0) -> seen.Source:
+    def get(self, raw: bytes, size: int = 0) -> reads.Source:
         """What a register holds, `size` bytes of it: several sources in a row are a concatenation."""
         register = _number(raw)
         source, offset = self.registers[register]
@@ -96,20 +96,20 @@ class Machine:
         if offset == 0 and have <= size <= (have + 3) & ~3:
             return source
         if offset + size <= have or size < 4:
-            return seen.Slice(source, offset, size)
-        parts: list[seen.Source] = []
+            return reads.Slice(source, offset, size)
+        parts: list[reads.Source] = []
         while size > 0:
             source, offset = self.registers[register]
             own = size_of(source) - offset
             own = min(own, size) if own > 4 else own
-            parts.append(source if not offset and own == size_of(source) else seen.Slice(source, offset, own))
+            parts.append(source if not offset and own == size_of(source) else reads.Slice(source, offset, own))
             register += own + 3 >> 2
             size -= own + 3 & ~3
-        return seen.Joined(tuple(parts))
+        return reads.Joined(tuple(parts))
 
     # ------------------------------------------------------------ loads
 
-    def load(self, item: Item, dreg: int, source: seen.Source) -> None:
+    def load(self, item: Item, dreg: int, source: reads.Source) -> None:
         """Load a source into the register of that attribute."""
         self.put(item[dreg], source)
 
@@ -117,7 +117,7 @@ class Machine:
         """Load something about the packet, or set it."""
         number = as_be32(item[2])
         name, size, _ = META[number] if number < len(META) else (f"meta {number}", 4, "")
-        what = seen.Meta(name, size)
+        what = reads.Meta(name, size)
         if 3 in item:
             return seen.Assign(what, self.get(item[3], size))
         self.load(item, 1, what)
@@ -129,7 +129,7 @@ class Machine:
         if name in ("saddr", "daddr") and self.family == "ip":
             size = 4
         direction = ("original", "reply")[item[3][0]] if 3 in item else ""
-        what = seen.Conn(name, size, direction)
+        what = reads.Conn(name, size, direction)
         if 4 in item:
             return seen.Assign(what, self.get(item[4], size))
         self.load(item, 1, what)
@@ -137,7 +137,7 @@ class Machine:
 
     def payload(self, item: Item) -> seen.Part | None:
         """Load bytes of a header, or write them."""
-        what = seen.HeaderBytes(BASES[as_be32(item[2])], as_be32(item[3]), as_be32(item[4]))
+        what = reads.HeaderBytes(BASES[as_be32(item[2])], as_be32(item[3]), as_be32(item[4]))
         if 5 in item:
             return seen.Assign(what, self.get(item[5], what.size))
         self.load(item, 1, what)
@@ -147,7 +147,7 @@ class Machine:
         """Load bytes of an option or extension header, or write them."""
         header = _OPTIONS[as_be32(item.get(6, _NONE))]
         present = bool(as_be32(item.get(5, _NONE)) & 1)
-        what = seen.Option(header, item[2][0], as_be32(item[3]), 1 if present else as_be32(item[4]), present)
+        what = reads.Option(header, item[2][0], as_be32(item[3]), 1 if present else as_be32(item[4]), present)
         if 7 in item:
             return seen.Assign(what, self.get(item[7], what.size))
         if 1 not in item:
@@ -161,31 +161,31 @@ class Machine:
         result = ("", "oif", "oifname", "type")[as_be32(item[2])]
         names = tuple([name for bit, name in _FIB if flags & bit])
         present = bool(flags & _FIB_PRESENT)
-        self.load(item, 1, seen.Fib(names, result, 1 if present else FIB_RESULTS[result][0], present))
+        self.load(item, 1, reads.Fib(names, result, 1 if present else FIB_RESULTS[result][0], present))
 
     def numgen(self, item: Item) -> None:
         """Load the next number."""
         kind = ("inc", "random")[as_be32(item[3])]
-        self.load(item, 1, seen.Turn(kind, as_be32(item[2]), as_be32(item.get(4, _NONE))))
+        self.load(item, 1, reads.Turn(kind, as_be32(item[2]), as_be32(item.get(4, _NONE))))
 
     def hash(self, item: Item) -> None:
         """Load a hash."""
         kind = ("jhash", "symhash")[as_be32(item.get(7, _NONE))]
         of = self.get(item[1], as_be32(item[3])) if 1 in item else None
         seed = as_be32(item[5]) if 5 in item else None
-        self.load(item, 2, seen.Turn(kind, as_be32(item[4]), as_be32(item.get(6, _NONE)), of, seed))
+        self.load(item, 2, reads.Turn(kind, as_be32(item[4]), as_be32(item.get(6, _NONE)), of, seed))
 
     def route(self, item: Item) -> None:
         """Load something of the route."""
-        self.load(item, 1, seen.RouteKey(*_RT[as_be32(item[2])]))
+        self.load(item, 1, reads.RouteKey(*_RT[as_be32(item[2])]))
 
     def socket(self, item: Item) -> None:
         """Load something of the socket that would take it."""
-        self.load(item, 2, seen.OwnSocket(*_SOCKET[as_be32(item[1])], as_be32(item.get(3, _NONE))))
+        self.load(item, 2, reads.OwnSocket(*_SOCKET[as_be32(item[1])], as_be32(item.get(3, _NONE))))
 
     def strange(self, item: Item, name: str, dreg: int, size: int) -> None:
         """Load something there is no word for."""
-        self.load(item, dreg, seen.StrangeSource(name, size))
+        self.load(item, dreg, reads.StrangeSource(name, size))
 
     def immediate(self, item: Item) -> seen.Part | None:
         """Load a constant, or end with a verdict."""
@@ -193,7 +193,7 @@ class Machine:
         if as_be32(item[1]) == 0:
             verdict = verdict_of(data[2])
             return verdict if verdict is not None else seen.Always()
-        self.load(item, 1, seen.Fixed(data[1]))
+        self.load(item, 1, reads.Fixed(data[1]))
         return None
 
     # ------------------------------------------------------------ arithmetic
@@ -203,20 +203,20 @@ class Machine:
         size, operation = as_be32(item[3]), as_be32(item.get(6, _NONE))
         of = self.get(item[1], size)
         if operation == 0:
-            source: seen.Source = seen.Masked(of, _raw(item, 4), _raw(item, 5))
+            source: reads.Source = reads.Masked(of, _raw(item, 4), _raw(item, 5))
         elif operation in (1, 2):
             bits = int.from_bytes(_raw(item, 7), "little")
             bits = bits if bits < 256 else int.from_bytes(_raw(item, 7), "big")
-            source = seen.Shifted(of, bits if operation == 1 else -bits)
+            source = reads.Shifted(of, bits if operation == 1 else -bits)
         else:
-            other = self.get(item[8], size) if 8 in item else seen.Fixed(_raw(item, 7))
-            source = seen.Mixed(of, _BITS[operation], other)
+            other = self.get(item[8], size) if 8 in item else reads.Fixed(_raw(item, 7))
+            source = reads.Mixed(of, _BITS[operation], other)
         self.load(item, 2, source)
 
     def byteorder(self, item: Item) -> None:
         """Turn bytes round; one byte stays what it is."""
         of, unit = self.get(item[1], as_be32(item[4])), as_be32(item[5])
-        self.load(item, 2, of if as_be32(item[4]) == 1 else seen.Swapped(of, unit))
+        self.load(item, 2, of if as_be32(item[4]) == 1 else reads.Swapped(of, unit))
 
     # ------------------------------------------------------------ tests
 
@@ -240,7 +240,7 @@ class Machine:
             return seen.Among(of, name, bool(as_be32(item.get(5, _NONE)) & 1))
         if as_be32(item[3]) == 0:
             return seen.VerdictMap(of, name)
-        self.load(item, 3, seen.Mapped(of, name, self.data_size(name)))
+        self.load(item, 3, reads.Mapped(of, name, self.data_size(name)))
         return None
 
     def remember(self, item: Item) -> seen.Part:
@@ -257,7 +257,7 @@ class Machine:
         negate = bool(as_be32(item.get(9, _NONE)) & 1)
         return seen.Remember(_HOW[as_be32(item[3])], name, of, data, " ".join(limits), negate)
 
-    def key(self, name: bytes, register: bytes) -> seen.Source:
+    def key(self, name: bytes, register: bytes) -> reads.Source:
         """The key that a lookup in that set reads."""
         size = self.sets.get(as_text(name), (0, 0))[0]
         return self.get(register, size)
@@ -295,7 +295,7 @@ class Machine:
         _, _, port, last_port = _ends([None, None, *ends])
         return seen.Rewrite(kind, "", None, None, port, last_port, names)
 
-    def end(self, item: Item, number: int, size: int) -> seen.Source | None:
+    def end(self, item: Item, number: int, size: int) -> reads.Source | None:
         """What the register of that attribute holds, None without the attribute."""
         return self.get(item[number], size) if number in item else None
 

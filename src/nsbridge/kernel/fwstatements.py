@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nsbridge.firewall import seen
+from nsbridge.firewall import reads, seen
 from nsbridge.kernel.netlink import as_be32, as_text
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ def log(item: Item) -> seen.Part:
     return seen.Logged(prefix, group, " ".join(said))
 
 
-def queue(item: Item, source: seen.Source | None) -> seen.Part:
+def queue(item: Item, source: reads.Source | None) -> seen.Part:
     """Take queue."""
     flags = int.from_bytes(item.get(3, b""), "big")
     number = source if source is not None else int.from_bytes(item[1], "big")
