@@ -24,6 +24,9 @@ SOURCE_PORT = 40000
 
 OUTSIDE = "outside"
 
+_MOST = 64
+"""So many namespaces are looked into for whose an address is."""
+
 
 class Place(Value):
     """One side of a question. kind: ``endpoint``, ``host``, ``outside``, ``netns`` or ``address``.
@@ -152,6 +155,10 @@ def _at(host: Host, world: World, address: Address_) -> Place:
     if holder is not None:
         mine = tuple(one for one in host.store.endpoints() if one.netns == holder)
         return Place("address", str(address), holder, address, mine)
+    for name in _spaces()[:_MOST]:
+        space = world.space(f"{NETNS}/{name}")
+        if space is not None and space.owner(address) is not None:
+            return Place("address", f"{address} (in {name})", space.path, address)
     return Place("address", str(address), None, address)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nsbridge.engine import asking, mend, services
 from nsbridge.explain import cures
 from nsbridge.explain.intents import Records, better
-from nsbridge.explain.path import walk
+from nsbridge.explain.path import ARRIVES, Culprit, walk
 from nsbridge.explain.world import World
 from nsbridge.store import leases
 from nsbridge.values import Value
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from nsbridge.engine.asking import Asked
     from nsbridge.engine.host import Host
-    from nsbridge.explain.path import Culprit, Path
+    from nsbridge.explain.path import Path
     from nsbridge.state.things import Address_
 
 
@@ -96,6 +96,22 @@ def _records(host: Host, world: World, asked: Asked, path: Path) -> Records:
     )
 
 
+def _unmasked(host: Host, path: Path) -> str:
+    """The network from which it reached another host with an address that should have stayed hidden."""
+    if path.out.fate != ARRIVES or path.out.netns == "":
+        return ""
+    packet = path.out.packet
+    if any(endpoint.netns == path.out.netns for endpoint in host.store.endpoints()):
+        return ""
+    for network in host.store.networks():
+        for subnet in network.subnets:
+            version = subnet.network.version
+            if packet.saddr.version == version and packet.saddr in subnet.network:
+                nat = network.masquerade and network.gateway_mode(version) in ("nat", "nat-unprotected")
+                return f"network {network.name!r}" if nat and not network.internal else ""
+    return ""
+
+
 OWN_STATE = ("link", "route", "address", "sysctl", "bridge", "neighbour", "mtu", "ours")
 """Kinds of trouble that may be a thing of ours which somebody took away."""
 
@@ -104,6 +120,10 @@ def _mendable(host: Host, culprit: Culprit | None, path: Path) -> Culprit | None
     """Let `nsbridge mend` put it right when it is something of ours that the kernel has lost."""
     if culprit is None or culprit.kind not in OWN_STATE or cures.MEND in culprit.fix:
         return culprit
+    named = _unmasked(host, path)
+    if named:
+        why = f"it left with the address of an endpoint, which nobody out there knows: {named} should be masqueraded"
+        return Culprit("ours", "", "inet nsbridge sources: no masquerade", why, (cures.MEND,))
     spaces = {hop.netns for leg in (path.out, path.back) if leg is not None for hop in leg.hops} | {culprit.netns}
     names = {endpoint.name for endpoint in host.store.endpoints() if endpoint.netns in spaces}
     lost = mend.told(mend.lost(host, names or {"-"}))

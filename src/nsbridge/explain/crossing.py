@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Address_
 
 _VALID = ("permanent", "reachable", "stale", "delay", "probe")
+_NEVER = 8
+"""Of arp_ignore: answer nobody."""
+
 _MOST_PORTS = 64
 """So many ports of a bridge are asked when no record says who has an address."""
 
@@ -65,7 +68,8 @@ def answers(world: World, netns: str, link: SeenLink, address: Address_) -> bool
         return False
     if address.version == 6:
         return own.link == link.name
-    return own.link == link.name or not world.conf(netns, 4, link.name, "arp_ignore")
+    ignores = world.conf(netns, 4, link.name, "arp_ignore")
+    return ignores < _NEVER and (own.link == link.name or not ignores)
 
 
 def _behind(world: World, at: Wire, address: Address_) -> Station | None:

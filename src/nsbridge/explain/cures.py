@@ -92,15 +92,7 @@ def no_route(walk: Walk, found: Lookup) -> Culprit:
             culprit = link_down(walk.netns, link)
             return culprit.replace(why=f"{link.name} is down, and took its routes along: none leads to {dst}")
     why = f"{called(walk.netns)} has no route to {dst}"
-    on_link = next((one for one in space.addresses if not one.address.ip.is_loopback), None)
-    fix: tuple[str, ...] = ()
-    if on_link is not None and on_link.address.version == dst.version:
-        hosts = on_link.address.network
-        router = hosts.network_address + 1
-        if router != on_link.address.ip:
-            family = "-6 " if dst.version == 6 else ""
-            fix = (within(walk.netns, f"ip {family}route add default via {router} dev {on_link.link}"),)
-    return Culprit("route", walk.netns, "no route", why, fix)
+    return Culprit("route", walk.netns, "no route", why, advice="give it one: `ip route add default via ROUTER`")
 
 
 def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
@@ -115,6 +107,12 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
     if hint is None or space is None:
         return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
     own = space.owner(address)
+    theirs = world.peer(hint, space.links[own.link]) if own is not None else None
+    if theirs is not None and theirs[0] == walk.netns and walk.stolen and theirs[1].master not in ("", link.name):
+        why = f"a route sends {address} out by {link.name}, but it is behind {theirs[1].master}"
+        family = "-6 " if address.version == 6 else ""
+        fix = (within(walk.netns, f"ip {family}route del {walk.stolen}"),)
+        return Culprit("route", walk.netns, walk.stolen, why, fix)
     if own is None:
         why = f"{called(hint)} should have {address}, but doesn't"
         return Culprit("address", hint, f"{address} is missing", why, (MEND,))
@@ -128,8 +126,10 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
         return Culprit("link", at.netns, peer[1].name, why, fix)
     ignoring = world.conf(hint, 4, inner.name, "arp_ignore") if address.version == 4 else 0
     if ignoring:
-        key = f"net/ipv4/conf/{inner.name}/arp_ignore"
-        return Culprit("sysctl", hint, shown(key, str(ignoring)), f"{called(hint)} answers no ARP for {address}")
+        every = world.number(hint, "net/ipv4/conf/all/arp_ignore") == ignoring
+        key = f"net/ipv4/conf/{'all' if every else inner.name}/arp_ignore"
+        fix = (within(hint, f"sysctl -w {dotted(key)}=0"),)
+        return Culprit("sysctl", hint, shown(key, str(ignoring)), f"{called(hint)} answers no ARP for {address}", fix)
     return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
 
 
@@ -237,6 +237,19 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
         why = f"the policy of {place(met)} is {met.verdict}, and our rule that accepts what we mark is missing there"
         return Culprit(kind, walk.netns, thing, why, (MEND,))
     return Culprit(kind, walk.netns, thing, why, (within(walk.netns, _accept(met, packet, layer)),))
+
+
+def rewriting(walk: Walk, met: Met) -> Culprit:
+    """Somebody else's rule that sends packets elsewhere."""
+    from nsbridge.explain.hooks import place
+
+    if met.backend == "iptables-legacy":
+        program = "ip6tables-legacy" if walk.version == 6 else "iptables-legacy"
+        fix = f"{program} -t {met.table} -D {met.chain} {met.index + 1}"
+    else:
+        fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"
+    why = f"somebody else's rule sends it to {walk.packet.to}"
+    return Culprit("rule", walk.netns, f"{place(met)}: {met.text}", why, (within(walk.netns, fix),))
 
 
 def _accept(met: Met, packet: Packet, layer: str) -> str:

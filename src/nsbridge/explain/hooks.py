@@ -6,6 +6,7 @@ from nsbridge.explain import cures
 from nsbridge.explain.around import Around
 from nsbridge.explain.path import DROPPED, REFUSED, UNKNOWN, Culprit
 from nsbridge.firewall.evaluate import hook
+from nsbridge.model.names import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
         packet, met = outcome.packet, outcome.met
     walk.packet = packet
     for one in met:
+        if one.verdict.startswith("dnat to") and (one.family, one.table) != TABLE and not walk.back:
+            walk.rewriter = cures.rewriting(walk, one)
         if _loud(one):
             walk.hop(f"bridge {name}" if layer == "bridge" else name, f"{place(one)}: {one.text}", one.verdict, one.why)
     if not any(_loud(one) for one in met) and packet != before and (packet.daddr, packet.saddr, packet.dport) != (

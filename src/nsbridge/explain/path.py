@@ -2,9 +2,9 @@
 
 A stage is a function of the walk: it looks at one thing (a route, a hook, a bridge port …), writes down what it does to
 the packet, and returns the stage that follows, or none when the way ends there. Sending begins in sending.py, what a
-link carries away goes on in crossing.py and bridging.py, what arrives in receiving.py. When the packet is delivered, its
-answer is sent off the same way; each namespace remembers the connection as its conntrack would, so rewrites are undone
-where, and only where, the answer comes by again.
+link carries away goes on in crossing.py and bridging.py, what arrives in receiving.py. When the packet is delivered,
+its answer is sent off the same way; each namespace remembers the connection as its conntrack would, so rewrites are
+undone where, and only where, the answer comes by again.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ read from here; `unsent`: the sender's own kernel says no; `unknown`: something 
 
 
 class Hop(Value):
-    """One thing the packet met. netns: path, "" for the host. verdict: ``pass``, ``rewrite``, ``drop``, …
+    """One thing the packet met.
 
-    packet: as it was afterwards.
+    netns: path, "" for the host. verdict: ``pass``, ``drop``, ``dnat to 10.0.0.2:80`` and so on. packet: as it was
+    afterwards.
     """
 
     netns: str
@@ -54,10 +55,10 @@ class Hop(Value):
 
 
 class Culprit(Value):
-    """Why it doesn't arrive. kind: ``rule``, ``sysctl``, ``route``, ``link``, ``listener``, ``port`` …
+    """Why it doesn't arrive.
 
-    thing: what it is, as its tool writes it. fix: commands that mend it, to be run as they stand, by root on the host.
-    advice: what to do where no command can.
+    kind: ``rule``, ``sysctl``, ``route``, ``link``, ``listener``, ``port`` and so on. thing: as its tool writes it.
+    fix: commands that mend it, to be run as they stand, by root on the host. advice: what to do where no command can.
     """
 
     kind: str
@@ -199,6 +200,8 @@ class Walk:
         self.ip_seen = False
         self.gateway: Address_ | None = None
         self.station: tuple[str, str] = ("", "")
+        self.rewriter: Culprit | None = None
+        self.stolen = ""
 
     @property
     def space(self) -> Space:
@@ -222,7 +225,9 @@ class Walk:
         self.hops.append(Hop(self.netns, stage, thing, verdict, why, self.packet))
 
     def end(self, fate: str, culprit: Culprit | None = None, *, to: str = "", said: str = "") -> None:
-        """The way ends here."""
+        """The way ends here. Where somebody else's rule sent the packet there, that rule is to blame."""
+        if self.rewriter is not None and culprit is not None and culprit.kind not in ("rule", "sysctl"):
+            culprit = self.rewriter.replace(why=f"{self.rewriter.why}: {culprit.why}")
         self.fate = fate
         self.culprit = culprit
         self.to = to
@@ -258,11 +263,14 @@ class Walk:
     def remember(self) -> None:
         """Conntrack confirms the connection: the packet leaves, or is delivered."""
         ct = self.packet.ct
-        if ct.state not in ("new", "related") or self.entered is None or ct.origin is not None:
+        there = self.known.setdefault(self.netns, [])
+        if ct.state not in ("new", "related") or self.entered is None:
+            return
+        if any(one.origin == self.entered for one in there):
             return
         last = flow(self.packet)
         answer = _turned(last, self.packet.icmp_type is not None)
-        self.known.setdefault(self.netns, []).append(Known(self.entered, answer, ct.status, ct.mark))
+        there.append(Known(self.entered, answer, ct.status, ct.mark))
 
     def leg(self) -> Leg:
         """What became of this direction."""
@@ -289,6 +297,7 @@ def walk(world: World, question: Question) -> Path:
     going = Walk(world, question)
     if question.link:
         going.change(iif=question.link)
+        going.station = (going.netns, going.space.links[question.link].master)
     out = going.run(arrive if question.link else send)
     back = None
     if out.fate == ARRIVES:

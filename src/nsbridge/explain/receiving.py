@@ -78,6 +78,7 @@ def input_route(walk: Walk) -> Stage | None:
         walk.end(DROPPED if found.kind == "blackhole" else REFUSED, culprit)
         return None
     walk.change(oif=found.link)
+    walk.stolen = found.thing
     walk.hop("route", found.thing)
     return forward
 
@@ -100,7 +101,7 @@ def _martian(walk: Walk) -> Culprit | None:
 
 
 def _reverse_path(walk: Walk) -> Culprit | None:
-    """RFC 3704: the way back has to lead out where it came in (1), or anywhere (2). The greater of all and LINK counts."""
+    """RFC 3704: the way back has to lead out where it came in (1), or anywhere (2)."""
     packet = walk.packet
     mode = walk.world.conf(walk.netns, 4, packet.iif, "rp_filter")
     if not mode:

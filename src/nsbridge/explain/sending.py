@@ -55,6 +55,7 @@ def routed(walk: Walk, found: Lookup, fate: str) -> bool:
         return False
     walk.change(oif=found.link)
     walk.gateway = found.via
+    walk.stolen = found.thing
     rule = f" (by rule {found.policy})" if found.policy is not None and found.policy.priority not in (0, 32766) else ""
     walk.hop("route", found.thing + rule)
     return True
@@ -101,7 +102,7 @@ def postrouting(walk: Walk) -> Stage | None:
 
 
 def too_big(walk: Walk) -> Stage | None:
-    """A packet longer than the link takes, with "don't fragment" as TCP sets it: an error goes back, if it gets there."""
+    """A packet longer than the link takes, with "don't fragment" as TCP sets it: an error goes back."""
     link = walk.space.links[walk.packet.oif]
     length = walk.packet.length or 0
     if length > link.mtu:

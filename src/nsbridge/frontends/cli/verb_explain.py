@@ -22,7 +22,7 @@ EXPLAIN = Verb(
     ),
     about="FROM and TO are an endpoint or service, host, outside or outside=ADDRESS, the name or path of a namespace,\n"
     "an address, or a name that a neighbour has. It is predicted from what the kernel holds: links, routes, settings,\n"
-    "sockets, and every rule of every firewall; nothing is sent and nothing changed. What can't be evaluated is called\n"
+    "sockets, and every rule of every firewall; nothing is sent, nothing changed. What can't be evaluated is called\n"
     "opaque, never guessed. A fix is a command to be run as it stands, by root on the host.\n"
     "Exit status 1 if it doesn't arrive, or if nobody can say.",
     examples=(

@@ -224,8 +224,8 @@ HOUSEKEEPING = (
             flag("-n", "--dry-run", help="tell, and change nothing"),
             flag("--json", help="print JSON: a list of what was put back, in words"),
         ),
-        about="After somebody flushed the firewall, took a link down or removed an address. What is as it should be, and\n"
-        "what others made, stays as it is. Commands aren't started again: see `nsbridge start`.",
+        about="After somebody flushed the firewall, took a link down or removed an address. What is as it should be,\n"
+        "and what others made, stays as it is. Commands aren't started again: see `nsbridge start`.",
         examples=("mend -n", "mend"),
     ),
     Verb(
