@@ -22,6 +22,7 @@ LAYERS = {
     "nsbridge.desired": 2,
     "nsbridge.firewall": 2,
     "nsbridge.plan": 3,
+    "nsbridge.explain.world": 1,
     "nsbridge.explain": 3,
     "nsbridge.kernel": 3,
     "nsbridge.store": 3,

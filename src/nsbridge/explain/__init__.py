@@ -1,1 +1,1 @@
-"""Telling what was done and why, in values: transcripts, rules, pictures."""
+"""Why a packet arrives or doesn't; what was done, and what every rule is for: predictions, transcripts, pictures."""

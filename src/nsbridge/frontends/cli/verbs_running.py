@@ -25,6 +25,7 @@ from nsbridge.frontends.cli.shared import (
     WORKDIR,
 )
 from nsbridge.frontends.cli.verb import REST, Verb, arg, flag, many, text
+from nsbridge.frontends.cli.verb_explain import EXPLAIN
 
 TOPOLOGY = (
     Verb(
@@ -224,6 +225,7 @@ LOOKING = (
         examples=("port web", "port web 80", "port web 53/udp"),
         fields=PORT_FIELDS,
     ),
+    EXPLAIN,
     Verb(
         "inspect",
         "looking",
