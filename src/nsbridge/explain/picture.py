@@ -29,10 +29,14 @@ class Uplink(Value):
 
 
 class Stop(Value):
-    """Where a packet is. at: a namespace (path), "" for the host, or `WORLD`. said: what it looks like there."""
+    """Where a packet is. at: a namespace (path), "" for the host, or `WORLD`. said: what it looks like there.
+
+    link: the interface of that namespace by which it leaves or came.
+    """
 
     at: str
     said: str
+    link: str = ""
 
 
 class Picture(Value):

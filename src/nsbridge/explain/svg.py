@@ -6,7 +6,8 @@ wherever the picture is put. The drawing says in its title and description what 
 
 from __future__ import annotations
 
-from nsbridge.explain.picture import WORLD, way_out
+from nsbridge.explain.overlay import Overlay
+from nsbridge.explain.picture import way_out
 from nsbridge.explain.placing import LINE, TITLE, bridge_lines, bridge_names, is_private, place, space_lines, wide
 
 TYPE_CHECKING = False
@@ -72,7 +73,7 @@ _FORMS = (
     f"text{{font:13px {_SANS}}}.bold{{font-weight:600}}.mono{{font:11.5px {_MONO}}}.small{{font:10px {_MONO}}}"
     f".note{{font:11px {_SANS}}}.host,.bridge,.space,.port,.world{{stroke-width:1.25}}"
     ".wire,.open,.way{fill:none;stroke-width:1.5}.open{stroke-dasharray:4 3}"
-    ".way{stroke-width:2.5;stroke-linejoin:round}"
+    ".way{stroke-width:3.5;stroke-linecap:round;stroke-linejoin:round}"
     ".number{font-size:10px;font-weight:600}"
 )
 
@@ -111,6 +112,7 @@ def _label(x: float, y: float, text: str, name: str, each: float, surface: str) 
 def render(picture: Picture) -> str:
     """Return the picture as an SVG document."""
     placed = place(picture)
+    overlay = Overlay(picture, placed)
     legend = _legend(picture, placed)
     height = placed.height + (14 + 20 * len(picture.way) if legend else 0)
     parts = [
@@ -122,12 +124,14 @@ def render(picture: Picture) -> str:
         f'<rect class="page" width="{_n(placed.width)}" height="{_n(height)}" rx="8"/>',
         _box(placed.host, "host", 10),
         _text(placed.host.x + 16, placed.host.y + 20, "the host", "bold"),
-        *_outside(picture, placed),
+        *_outer_wires(placed),
         *_cables(picture, placed),
+        *_way_lines(overlay),
+        *_outside(picture, placed),
         *_bridges(picture, placed),
         *_spaces(picture, placed),
         *_chips(picture, placed),
-        *_way(picture, placed),
+        *_way_numbers(overlay),
         *legend,
     ]
     return "\n".join(parts) + "\n</svg>\n"
@@ -156,12 +160,17 @@ def described(picture: Picture) -> str:
 # ------------------------------------------------------------------ parts
 
 
-def _outside(picture: Picture, placed: Placed) -> list[str]:
+def _outer_wires(placed: Placed) -> list[str]:
     world = placed.world
     found = []
     for _, box in placed.uplinks:
         y = box.y + box.height / 2
         found.append(_line(((world.right, world.y + world.height / 2), (world.right + 20, y), (box.x, y)), "wire"))
+    return found
+
+
+def _outside(picture: Picture, placed: Placed) -> list[str]:
+    world, found = placed.world, []
     ellipse = (
         f'<ellipse class="world" cx="{_n(world.middle)}" cy="{_n(world.y + 26)}" rx="{_n(world.width / 2)}" ry="26"/>'
     )
@@ -244,54 +253,29 @@ def _chips(picture: Picture, placed: Placed) -> list[str]:
 # ------------------------------------------------------------------ the way of a packet
 
 
-def _spot(at: str, placed: Placed) -> tuple[float, float]:
-    """Where a stop's number stands."""
-    if at == WORLD:
-        return placed.world.middle, placed.world.y - 12
-    box = dict(placed.spaces).get(at)
-    if box is not None:
-        return box.right - 14, box.y + 14
-    return placed.host.right - 22, placed.bus
-
-
-def _through(start: str, end: str, picture: Picture, placed: Placed) -> list[tuple[float, float]]:
-    """The points of the line between two stops: along cables, bridges and the ways out."""
-    points = [_spot(start, placed)]
-    for at in (start, end):
-        mine = [one for one in picture.endpoints if one.netns == at]
-        if mine:
-            x = dict(placed.slots)[mine[0].network, at] + 6
-            box = dict(placed.bridges)[mine[0].network]
-            legs = [(x, dict(placed.spaces)[at].y), (x, box.y + box.height / 2)]
-            points += legs if at == start else legs[::-1]
-        elif at == WORLD and placed.uplinks:
-            up = placed.uplinks[0][1]
-            edges = [(up.x - 16, up.y + up.height / 2 + 8), (up.right + 28, up.y + up.height / 2 + 8)]
-            points += edges if at == start else edges[::-1]
-    return [*points, _spot(end, placed)]
-
-
-def _way(picture: Picture, placed: Placed) -> list[str]:
+def _way_lines(overlay: Overlay) -> list[str]:
     found = []
-    stops = picture.way
-    for number in range(len(stops) - 1):
-        if stops[number].at != stops[number + 1].at:
-            found.append(_line(_through(stops[number].at, stops[number + 1].at, picture, placed), "way"))
-    met: dict[str, int] = {}
-    for number, stop in enumerate(stops, 1):
-        x, y = _spot(stop.at, placed)
-        x -= 19 * met.get(stop.at, 0)
-        met[stop.at] = met.get(stop.at, 0) + 1
-        found.append(f'<circle class="stop" cx="{_n(x)}" cy="{_n(y)}" r="8.5"/>')
-        found.append(_text(x, y + 3.5, str(number), "number", "middle"))
-    return found
+    for points in overlay.lines():
+        x, y = points[-1]
+        found.append(_line(points, "way"))
+        down = y > points[-2][1]
+        found.append(f'<path class="stop" d="M{_n(x - 6)} {_n(y - 10)} h12 l-6 10 z"/>' if down else "")
+    return [one for one in found if one]
+
+
+def _number(x: float, y: float, number: int) -> str:
+    circle = f'<circle class="stop" cx="{_n(x)}" cy="{_n(y)}" r="8.5"/>'
+    return circle + _text(x, y + 3.5, str(number), "number", "middle")
+
+
+def _way_numbers(overlay: Overlay) -> list[str]:
+    return [_number(x, y, number) for number, (x, y) in enumerate(overlay.numbers(), 1)]
 
 
 def _legend(picture: Picture, placed: Placed) -> list[str]:
     found = []
     for number, stop in enumerate(picture.way, 1):
         y = placed.height + 6 + 20 * (number - 1)
-        found.append(f'<circle class="stop" cx="{_n(placed.world.x + 9)}" cy="{_n(y)}" r="8.5"/>')
-        found.append(_text(placed.world.x + 9, y + 3.5, str(number), "number", "middle"))
+        found.append(_number(placed.world.x + 9, y, number))
         found.append(_text(placed.world.x + 28, y + 4, stop.said, "mono"))
     return found

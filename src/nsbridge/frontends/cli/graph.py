@@ -21,8 +21,17 @@ FORMATS = ("text", "svg", "dot", "mermaid")
 
 def graph(host: Host, args: Any) -> None:
     """Print a picture."""
+    if args.path and (args.topology or args.file):
+        raise InvalidIntent("a way leads through what is up, not through a file", fix="leave the file out")
     found, title = described(host, args)
     picture = draw(host, found, title)
+    if args.path:
+        from nsbridge.engine.explain import explain
+        from nsbridge.explain.stops import stops
+        from nsbridge.explain.tell import sentence
+
+        told = explain(host, *args.path)
+        picture = picture.replace(title=sentence(told.path, told.asked.source.name), way=stops(told.path))
     sys.stdout.write(rendered(picture, args.format))
 
 

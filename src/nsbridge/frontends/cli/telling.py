@@ -70,7 +70,7 @@ def script(host: Host, args: Any) -> None:
 
 def described(host: Host, args: Any) -> tuple[Layout, str]:
     """Return what a file describes, or without one what is up on this host; and what to call it."""
-    path = args.path or args.file
+    path = args.topology or args.file
     if path:
         topology = files.read(path, project=args.project or None)
         return layout.planned(host, topology), f"Project {topology.project}"

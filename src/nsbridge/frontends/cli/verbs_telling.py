@@ -6,7 +6,11 @@ from nsbridge.frontends.cli.shared import FILE, JSON, PROJECT
 from nsbridge.frontends.cli.verb import Verb, arg, flag
 
 _PATH = arg(
-    "path", nargs="?", default="", metavar="FILE", help="topology file, up or not (default: what is up on this host)"
+    "topology",
+    nargs="?",
+    default="",
+    metavar="FILE",
+    help="topology file, up or not (default: what is up on this host)",
 )
 _STYLE = arg(
     "--style",
@@ -43,9 +47,15 @@ TELLING = (
                 metavar="FORMAT",
                 help="text (default), svg, dot (for graphviz) or mermaid (for Markdown)",
             ),
+            arg(
+                "--path",
+                nargs=2,
+                metavar=("FROM", "TO"),
+                help="draw a packet's way onto it, with its rewrites; FROM and TO as for `nsbridge explain`",
+            ),
         ),
         about="The SVG is readable in light and dark pages, and needs nothing but itself.",
-        examples=("graph", "graph --format svg examples/two-networks.yaml > two.svg", "graph --format mermaid"),
+        examples=("graph", "graph --format svg examples/two-networks.yaml > two.svg", "graph --path outside host:8088"),
     ),
     Verb(
         "rules",
