@@ -49,7 +49,7 @@ class _Graph:
         stops = [self.node(stop.at) for stop in picture.way]
         for number, (start, end) in enumerate(pairwise(stops), 1):
             if start and end and start != end:
-                found.append((start, end, f"{number + 1}. {picture.way[number].said}", "way"))
+                found.append((start, end, f"{number + 1}. {picture.way[number].text}", "way"))
         return found
 
     def node(self, at: str) -> str:

@@ -29,14 +29,21 @@ class Uplink(Value):
 
 
 class Stop(Value):
-    """Where a packet is. at: a namespace (path), "" for the host, or `WORLD`. said: what it looks like there.
+    """Where a packet is. at: a namespace (path), "" for the host, or `WORLD`.
 
-    link: the interface of that namespace by which it leaves or came.
+    said: what it looks like there, or ends as. why: what made it so. link: the interface of that namespace by which it
+    leaves or came.
     """
 
     at: str
     said: str
+    why: str = ""
     link: str = ""
+
+    @property
+    def text(self) -> str:
+        """Both in a line."""
+        return f"{self.said} ({self.why})" if self.why else self.said
 
 
 class Picture(Value):
@@ -56,6 +63,11 @@ class Picture(Value):
         for endpoint in self.endpoints:
             places.setdefault(endpoint.netns, []).append(order.index(endpoint.network))
         return tuple(sorted(places, key=lambda path: sum(places[path]) / len(places[path])))
+
+    def along(self, way: Iterable[Stop]) -> Picture:
+        """Return the picture with a way on it; a namespace that isn't drawn is of the world."""
+        drawn = {"", *self.spaces}
+        return self.replace(way=tuple(one if one.at in drawn else one.replace(at=WORLD) for one in way))
 
     def within(self, path: str) -> tuple[Endpoint, ...]:
         """Return the endpoints of a namespace in the order of their networks."""

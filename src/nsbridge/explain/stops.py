@@ -32,17 +32,17 @@ def stops(path: Path) -> tuple[Stop, ...]:
     packet = question.packet
     found: list[Stop] = []
     if question.start is None:
-        found.append(Stop(WORLD, f"{_said(packet)} ({packet.proto})"))
+        found.append(Stop(WORLD, _said(packet), packet.proto))
     for at, group in groupby(out.hops, key=lambda hop: hop.netns):
         hops = tuple(group)
         link, some = _link(hops), []
         if not found:
-            some.append(Stop(at, f"{_said(packet)} ({packet.proto})", link))
+            some.append(Stop(at, _said(packet), packet.proto, link))
         for hop in hops:
             if _said(hop.packet) != _said(packet):
-                some.append(Stop(at, f"{_said(hop.packet)}  {hop.why or hop.stage}", link))
+                some.append(Stop(at, _said(hop.packet), hop.why or hop.stage, link))
             packet = hop.packet
-        found += some or [Stop(at, _said(packet), link)]
+        found += some or [Stop(at, _said(packet), "", link)]
     return (*found[:-1], *_end(path, found[-1])) if found else ()
 
 
@@ -50,8 +50,9 @@ def _end(path: Path, last: Stop) -> tuple[Stop, ...]:
     """The last stop and what becomes of the packet there."""
     out = path.out
     if out.fate == LEFT:
-        return last, Stop(WORLD, f"{_said(out.packet)} has left")
+        return last, Stop(WORLD, _said(out.packet), "left")
     if out.fate == ARRIVES:
-        return (last.replace(said=f"{last.said}, arrives{f': {out.to}' if out.to else ''}"),)
+        arrives = f"arrives at {out.to}" if out.to else "arrives"
+        return (last.replace(why=f"{last.why}; {arrives}" if last.why else arrives),)
     why = path.culprit.why if path.culprit is not None else "nobody takes it"
-    return last, Stop(out.netns, f"{out.fate}: {why}", last.link)
+    return last, Stop(out.netns, out.fate, why, last.link)

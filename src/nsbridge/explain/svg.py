@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nsbridge.explain.overlay import Overlay
 from nsbridge.explain.picture import way_out
-from nsbridge.explain.placing import LINE, TITLE, bridge_lines, bridge_names, is_private, place, space_lines, wide
+from nsbridge.explain.placing import LINE, TITLE, bridge_lines, bridge_names, is_private, place, space_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nsbridge.explain.picture import Picture
     from nsbridge.explain.placing import Box, Placed
 
-_LIGHT = {
+LIGHT = {
     "page": "#ffffff",
     "ink": "#1f2328",
     "quiet": "#59636e",
@@ -32,7 +32,7 @@ _LIGHT = {
     "port-edge": "#9a6700",
     "way": "#cf222e",
 }
-_DARK = {
+DARK = {
     "page": "#0d1117",
     "ink": "#f0f6fc",
     "quiet": "#9198a1",
@@ -63,7 +63,6 @@ def _rules(colours: dict[str, str]) -> str:
         f".stop{{fill:{colours['way']}}}",
         f".number{{fill:{colours['page']}}}",
     ]
-    lines += [f".back{{fill:{colours['host']}}}"]
     return "".join(lines)
 
 
@@ -102,13 +101,6 @@ def _line(points: Iterable[tuple[float, float]], name: str) -> str:
     return f'<path class="{name}" d="M{" L".join(f"{_n(x)} {_n(y)}" for x, y in points)}"/>'
 
 
-def _label(x: float, y: float, text: str, name: str, each: float, surface: str) -> str:
-    """Text in the middle of a wire, on a patch of the surface behind it."""
-    width = wide(text, each) + 6
-    patch = f'<rect class="{surface}" x="{_n(x - width / 2)}" y="{_n(y - 9)}" width="{_n(width)}" height="13"/>'
-    return patch + _text(x, y + 1, text, name, "middle")
-
-
 def render(picture: Picture) -> str:
     """Return the picture as an SVG document."""
     placed = place(picture)
@@ -120,7 +112,7 @@ def render(picture: Picture) -> str:
         f'width="{_n(placed.width)}" height="{_n(height)}" role="img" aria-labelledby="title desc">',
         f'<title id="title">{_escaped(picture.title)}</title>',
         f'<desc id="desc">{_escaped(described(picture))}</desc>',
-        f"<style>{_FORMS}{_rules(_LIGHT)}@media(prefers-color-scheme:dark){{{_rules(_DARK)}}}</style>",
+        f"<style>{_FORMS}{_rules(LIGHT)}@media(prefers-color-scheme:dark){{{_rules(DARK)}}}</style>",
         f'<rect class="page" width="{_n(placed.width)}" height="{_n(height)}" rx="8"/>',
         _box(placed.host, "host", 10),
         _text(placed.host.x + 16, placed.host.y + 20, "the host", "bold"),
@@ -153,7 +145,7 @@ def described(picture: Picture) -> str:
     for path in picture.spaces:
         ports = [str(port) for one in picture.within(path) for port in one.ports]
         said += [f"Published of {picture.name_of(path)}: {', '.join(ports)}."] if ports else []
-    said += [f"{number}. {stop.said}." for number, stop in enumerate(picture.way, 1)]
+    said += [f"{number}. {stop.text}." for number, stop in enumerate(picture.way, 1)]
     return " ".join(said)
 
 
@@ -197,7 +189,7 @@ def _cables(picture: Picture, placed: Placed) -> list[str]:
         for _, up in placed.uplinks:
             y = up.y + up.height / 2
             found.append(_line(((up.right, y), (trunk, y), (trunk, placed.bus), (x, placed.bus), (x, box.y)), "wire"))
-        found.append(_label(x, placed.bus + 16, out, "note", 6.2, "back"))
+        found.append(_text(x - 6, placed.bus + 17, out, "note quiet", "end"))
     for path, chips in placed.chips:
         if chips:
             box, x = spaces[path], ways_in[path]
@@ -258,9 +250,11 @@ def _way_lines(overlay: Overlay) -> list[str]:
     for points in overlay.lines():
         x, y = points[-1]
         found.append(_line(points, "way"))
-        down = y > points[-2][1]
-        found.append(f'<path class="stop" d="M{_n(x - 6)} {_n(y - 10)} h12 l-6 10 z"/>' if down else "")
-    return [one for one in found if one]
+        if y > points[-2][1]:
+            found.append(f'<path class="stop" d="M{_n(x - 6)} {_n(y - 10)} h12 l-6 10 z"/>')
+        elif x < points[-2][0]:
+            found.append(f'<path class="stop" d="M{_n(x + 10)} {_n(y - 6)} v12 l-10 -6 z"/>')
+    return found
 
 
 def _number(x: float, y: float, number: int) -> str:
@@ -277,5 +271,7 @@ def _legend(picture: Picture, placed: Placed) -> list[str]:
     for number, stop in enumerate(picture.way, 1):
         y = placed.height + 6 + 20 * (number - 1)
         found.append(_number(placed.world.x + 9, y, number))
-        found.append(_text(placed.world.x + 28, y + 4, stop.said, "mono"))
+        why = f'<tspan class="note quiet" dx="8">{_escaped(stop.why)}</tspan>' if stop.why else ""
+        said = f'<tspan class="mono">{_escaped(stop.said)}</tspan>{why}'
+        found.append(f'<text x="{_n(placed.world.x + 28)}" y="{_n(y + 4)}">{said}</text>')
     return found

@@ -62,7 +62,7 @@ def _way(picture: Picture) -> list[str]:
     found = []
     for number, stop in enumerate(picture.way, 1):
         where = {WORLD: "the world", "": "the host"}.get(stop.at) or picture.name_of(stop.at)
-        found += _folded(f"  {number:>2} ", "       ", f"{where}: {stop.said}")
+        found += _folded(f"  {number:>2} ", "       ", f"{where}: {stop.text}")
     return found
 
 

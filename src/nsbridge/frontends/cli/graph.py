@@ -31,7 +31,7 @@ def graph(host: Host, args: Any) -> None:
         from nsbridge.explain.tell import sentence
 
         told = explain(host, *args.path)
-        picture = picture.replace(title=sentence(told.path, told.asked.source.name), way=stops(told.path))
+        picture = picture.replace(title=sentence(told.path, told.asked.source.name)).along(stops(told.path))
     sys.stdout.write(rendered(picture, args.format))
 
 
