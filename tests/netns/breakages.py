@@ -29,9 +29,7 @@ ip -n outside address add 203.0.113.9/32 dev lo
 ip -n outside route add 10.77.0.0/16 via 198.51.100.1
 """
 
-PORT = (
-    "$(ip -n web -o link show eth0 >/dev/null; ip -o link show master nsb-front | grep web | cut -d: -f2 | cut -d@ -f1)"
-)
+PORT = "$(ip -n web -o link show eth0 >/dev/null; ip -o link show master nsb-front | grep web | cut -d: -f2 | cut -d@ -f1)"
 """The host's end of web's pair, by its alias."""
 
 
