@@ -60,6 +60,14 @@ services:
         driver_opts: {host_interface_name: toone, limits.ingress: 8Mbit, limits.egress: 4Mbit}
   two: {networks: [web]}
 """,
+    "VLANs": """\
+name: lab
+networks:
+  web: {ipam: {config: [{subnet: 10.20.0.0/24}]}, driver_opts: {vlan: 7}}
+services:
+  one: {networks: [web]}
+  two: {networks: {web: {driver_opts: {vlan: 8}}}}
+""",
     "on the wire": """\
 name: lab
 networks:

@@ -79,6 +79,7 @@ def foreseen_endpoints(
             project=service.project,
             host_name=attachment.host_ifname,
             limits=attachment.limits,
+            vlan=attachment.vlan,
         )
         found.append(endpoint)
     return tuple(found)

@@ -135,10 +135,15 @@ def _group(link: Link) -> str:
 
 
 def _as_port(link: Link) -> list[Command]:
+    """What a bridge port is told. In one VLAN it leaves the others first; its other end isn't up yet."""
     said = [name for name, on in (("hairpin", link.hairpin), ("isolated", link.isolated)) if on]
-    if not said or not link.master:
-        return []
-    return [Command(f"bridge link set dev {link.name} {' '.join(f'{name} on' for name in said)}")]
+    found = []
+    if said and link.master:
+        found.append(Command(f"bridge link set dev {link.name} {' '.join(f'{name} on' for name in said)}"))
+    if link.vlan and link.master:
+        found.append(Command(f"bridge vlan delete dev {link.name} vid 1-4094", f"VLAN {link.vlan} and no other"))
+        found.append(Command(f"bridge vlan add dev {link.name} vid {link.vlan} pvid untagged"))
+    return found
 
 
 def _raised(link: Link) -> Command:

@@ -140,9 +140,6 @@ ENDPOINTS = (
             *LINK,
             ALIAS,
             PORTS,
-            text(
-                "--ifname", metavar="IFNAME", help="name of the interface inside (default: eth0 or the next free one)"
-            ),
             SHOW,
             JSON,
             arg("network", metavar="NETWORK", help="network"),
