@@ -75,7 +75,7 @@ BREAKAGES = (
     Breakage("an endpoint that answers no ping", "ip netns exec web sysctl -qw net.ipv4.icmp_echo_ignore_all=1",
              "host web", "net.ipv4.icmp_echo_ignore_all=1", "sysctl -w", ("", "10.77.0.2", "ping")),
     Breakage("IPv6 turned off inside", "ip netns exec web sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1",
-             "outside host:8080 -6", "fd00:77::2 is missing", "nsbridge mend",
+             "outside host:8080 -6", "net.ipv6.conf.eth0.disable_ipv6=1", "nsbridge mend",
              ("outside", "2001:db8:1::1", "8080")),
     # other people's rules
     Breakage("a forward policy that came after us", "nft 'add table inet theirs; add chain inet theirs f "

@@ -113,6 +113,8 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
         family = "-6 " if address.version == 6 else ""
         fix = (within(walk.netns, f"ip {family}route del {walk.stolen}"),)
         return Culprit("route", walk.netns, walk.stolen, why, fix)
+    if own is None and address.version == 6 and (off := _no_ipv6(walk, hint)):
+        return off
     if own is None:
         why = f"{called(hint)} should have {address}, but doesn't"
         return Culprit("address", hint, f"{address} is missing", why, (MEND,))
@@ -131,6 +133,17 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
         fix = (within(hint, f"sysctl -w {dotted(key)}=0"),)
         return Culprit("sysctl", hint, shown(key, str(ignoring)), f"{called(hint)} answers no ARP for {address}", fix)
     return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
+
+
+def _no_ipv6(walk: Walk, netns: str) -> Culprit | None:
+    """IPv6 is off on a link there, and its addresses went with it."""
+    space = walk.world.space(netns)
+    for link in space.links.values() if space is not None else ():
+        key = f"net/ipv6/conf/{link.name}/disable_ipv6"
+        if not link.loopback and walk.world.number(netns, key):
+            why = f"IPv6 is off on {link.name} in {called(netns)}, so it has no IPv6 address"
+            return Culprit("sysctl", netns, shown(key, "1"), why, (within(netns, f"sysctl -w {dotted(key)}=0"), MEND))
+    return None
 
 
 def not_forwarding(walk: Walk) -> Culprit | None:
@@ -224,9 +237,8 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
     packet = walk.packet
     ours = met.owner == "nsbridge"
     thing = f"{place(met)}: {met.text}"
-    why = met.why or (
-        f"the policy of chain {met.chain} is {met.verdict}" if met.index < 0 else f"this rule: {met.verdict}"
-    )
+    does = "refuses" if met.verdict.startswith("reject") else "drops"
+    why = f"the policy of chain {met.chain} {does} it" if met.index < 0 else f"a rule of {met.owner or met.table} {does} it"
     kind = "ours" if ours else "rule"
     if ours and met.chain == ADMIN:
         fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"
