@@ -7,14 +7,14 @@ from _struct import unpack_from
 from nsbridge.firewall.fields import ORDER
 from nsbridge.firewall.reads import Conn, Masked
 from nsbridge.firewall.seen import AnyOf, Compare
-from nsbridge.kernel.xtsaid import address, in_ports, masked, no, port_range, unless
+from nsbridge.kernel.xtsaid import ALIAS, address, in_ports, masked, no, port_range, unless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsbridge.firewall.seen import Part, Test
-    from nsbridge.kernel.xtsaid import Said
+    from nsbridge.kernel.xtsaid import ALIAS, Said
 
 _STATES = (
     ("INVALID", 1),
@@ -55,7 +55,10 @@ def conntrack(raw: bytes, revision: int, family: str) -> Said | None:
     words: list[str] = []
     tests: list[Part] = []
     if match & 1:
-        option = "state" if match & 8192 else "ctstate"
+        option = "ctstate"
+        if match & 8192:
+            words.append(f"{ALIAS}state")
+            option = "state"
         words.append(f"{no(inv & 1)} --{option} {_named(_STATES, state)}")
         tests.append(unless(_state_test(state), inv & 1))
     if match & 2:

@@ -138,12 +138,12 @@ def _addrtype(raw: bytes, revision: int, _: str) -> Said | None:
     link = ("iif",) if flags & 4 else ("oif",) if flags & 8 else ()
     words: list[str] = []
     tests: list[Part] = []
-    for mask, option, address, bit in ((source, "src-type", "saddr", 1), (target, "dst-type", "daddr", 2)):
+    for mask, option, end, bit in ((source, "src-type", "saddr", 1), (target, "dst-type", "daddr", 2)):
         if not mask:
             continue
         names = [name for number, name in enumerate(_TYPES) if mask & 1 << number]
         words.append(f"{no(flags & bit)} --{option} {','.join(names)}")
-        of = Fib((address, *link), "type", 4)
+        of = Fib((end, *link), "type", 4)
         kinds = [Compare(of, "==", native(number)) for number in range(len(_TYPES)) if mask & 1 << number]
         tests.append(unless(AnyOf(tuple(kinds)), flags & bit))
     if flags & 4:

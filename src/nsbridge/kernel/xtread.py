@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nsbridge.firewall import seen
 from nsbridge.kernel import xtmatches, xttargets
+from nsbridge.kernel.xtsaid import ALIAS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,4 +34,5 @@ def extension(kind: str, name: str, revision: int, raw: bytes, family: str) -> s
         harmless = kind == "target" and name in xttargets.HARMLESS
         return seen.Xt(name, f"{option} {name} …", (seen.Strange(f"{option} {name}", harmless=harmless),))
     words, parts = said
-    return seen.Xt(name, f"{option} {name}{words}", tuple(parts))
+    shown = words.removeprefix(ALIAS) if words.startswith(ALIAS) else name + words
+    return seen.Xt(name, f"{option} {shown}", tuple(parts))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     """Words after the name, and what they amount to."""
     Reader: TypeAlias = Callable[[bytes, int, str], Said | None]
 
+ALIAS = "\0"
+"""Words that begin so begin with the name by which iptables-save calls it now, instead of the structure's own."""
+
 _PLAIN = frozenset("_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 SOURCE_PORT, TARGET_PORT = HeaderBytes("transport", 0, 2), HeaderBytes("transport", 2, 2)
 

@@ -8,13 +8,13 @@ from ipaddress import IPv4Address, IPv6Address
 from nsbridge.firewall.reads import Conn, Fixed, Masked, Meta, Mixed
 from nsbridge.firewall.seen import Assign, Logged, Refuse, Rewrite, Stolen, Strange, ToQueue, Tproxy, Untrack
 from nsbridge.kernel.netlink import as_text
-from nsbridge.kernel.xtsaid import masked, native, quoted
+from nsbridge.kernel.xtsaid import ALIAS, masked, native, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.firewall.reads import Source
     from nsbridge.firewall.seen import Part
-    from nsbridge.kernel.xtsaid import Reader, Said
+    from nsbridge.kernel.xtsaid import ALIAS, Reader, Said
 
 HARMLESS = (
     "AUDIT", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "ECN", "TTL", "HL", "TEE", "TRACE", "TCPMSS", "TCPOPTSTRIP",
@@ -152,9 +152,10 @@ def _mark(raw: bytes, revision: int, _: str) -> Said | None:
 
 
 def _connmark(raw: bytes, revision: int, _: str) -> Said | None:
-    if revision not in (1, 2) or (revision == 2 and raw[13:15] not in (b"\0\0", b"")):
-        return None
-    mark, mask, packet_mask, mode = unpack_from("=3IB", raw)
+    if revision not in (1, 2) or (revision == 2 and raw[13]):
+        return None  # shifted on the way, which nobody does
+    mark, mask, packet_mask = unpack_from("=3I", raw)
+    mode = raw[12] if revision == 1 else raw[14]
     packet, connection = Meta("mark", 4), Conn("mark", 4)
     if mode == 0:
         part: Part = _marked(connection, mask, Fixed(native(mark)))
@@ -192,6 +193,8 @@ def _nflog(raw: bytes, _: int, __: str) -> Said:
 def _ct(raw: bytes, revision: int, _: str) -> Said | None:
     flags, zone = unpack_from("=2H", raw)
     helper = as_text(raw[12:28])
+    if flags & 2:
+        return ALIAS + "NOTRACK", [Untrack()]
     if flags & 1:
         return " --notrack", [Untrack()]
     words = f" --helper {helper}" if helper else ""
