@@ -107,12 +107,6 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
     if hint is None or space is None:
         return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
     own = space.owner(address)
-    theirs = world.peer(hint, space.links[own.link]) if own is not None else None
-    if theirs is not None and theirs[0] == walk.netns and walk.stolen and theirs[1].master not in ("", link.name):
-        why = f"a route sends {address} out by {link.name}, but it is behind {theirs[1].master}"
-        family = "-6 " if address.version == 6 else ""
-        fix = (within(walk.netns, f"ip {family}route del {walk.stolen}"),)
-        return Culprit("route", walk.netns, walk.stolen, why, fix)
     if own is None and address.version == 6 and (off := _no_ipv6(walk, hint)):
         return off
     if own is None:
@@ -133,6 +127,26 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
         fix = (within(hint, f"sysctl -w {dotted(key)}=0"),)
         return Culprit("sysctl", hint, shown(key, str(ignoring)), f"{called(hint)} answers no ARP for {address}", fix)
     return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
+
+
+def stolen(walk: Walk) -> Culprit | None:
+    """A route that sends an endpoint's packets elsewhere: a VPN's over its subnet, say."""
+    address, world = walk.packet.daddr, walk.world
+    hint = world.source.holder(address)
+    space = world.space(hint) if hint is not None else None
+    own = space.owner(address) if space is not None else None
+    if hint is None or space is None or own is None or not walk.packet.oif or not walk.stolen:
+        return None
+    peer = world.peer(hint, space.links[own.link])
+    if peer is None or peer[0] != walk.netns or not peer[1].master or walk.packet.oif in (peer[1].master, peer[1].name):
+        return None
+    out = walk.space.links[walk.packet.oif]
+    if out.master == peer[1].master:
+        return None
+    why = f"a route sends {address} out by {out.name}, but it is behind {peer[1].master}"
+    family = "-6 " if address.version == 6 else ""
+    fix = (within(walk.netns, f"ip {family}route del {walk.stolen}"),)
+    return Culprit("route", walk.netns, walk.stolen, why, fix)
 
 
 def _no_ipv6(walk: Walk, netns: str) -> Culprit | None:
@@ -244,7 +258,7 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
         fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"
         return Culprit("rule", walk.netns, thing, f"a rule of the administrator's, in our chain: {met.verdict}", (fix,))
     if ours and (met.family, met.table) in (TABLE, BRIDGE_TABLE):
-        return Culprit(kind, walk.netns, thing, met.why)
+        return Culprit(kind, walk.netns, f"{thing}  # {met.why}" if met.why not in thing else thing, met.why)
     if hook == "forward" and not layer and met.index < 0 and (packet.mark or 0) & MARK_BIT:
         why = f"the policy of {place(met)} is {met.verdict}, and our rule that accepts what we mark is missing there"
         return Culprit(kind, walk.netns, thing, why, (MEND,))

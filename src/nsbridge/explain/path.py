@@ -226,6 +226,10 @@ class Walk:
 
     def end(self, fate: str, culprit: Culprit | None = None, *, to: str = "", said: str = "") -> None:
         """The way ends here. Where somebody else's rule sent the packet there, that rule is to blame."""
+        from nsbridge.explain.cures import stolen
+
+        if not self.back and culprit is not None and culprit.kind in ("ours", "neighbour"):
+            culprit = stolen(self) or culprit
         if self.rewriter is not None and culprit is not None and culprit.kind not in ("rule", "sysctl"):
             culprit = self.rewriter.replace(why=f"{self.rewriter.why}: {culprit.why}")
         self.fate = fate
