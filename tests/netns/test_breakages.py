@@ -27,7 +27,12 @@ pytestmark = pytest.mark.netns
 
 ROOT = Path(__file__).parents[2]
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-SERVERS = {"web": ("http:80", "udp:53"), "db": ("http:80",), "other": ("http:80", "udp:53", "http:53"), "inner": ("http:80",)}
+SERVERS = {
+    "web": ("http:80", "udp:53"),
+    "db": ("http:80",),
+    "other": ("http:80", "udp:53", "http:53"),
+    "inner": ("http:80",),
+}
 
 
 def shell(command: str, *, check: bool = True) -> str:
@@ -57,7 +62,21 @@ def broken() -> Iterator[Lab]:
         lab.serve("host", "http:9000")
         lab.serve("outside", "http:80", "udp:53", ns="outside")
         echo = str(Path(__file__).parent / "echo.py")
-        nb("run", "-d", "--name", "svc", "--net", "front", "-p", "8090:80", "--", sys.executable, echo, "svc", "http:80")
+        nb(
+            "run",
+            "-d",
+            "--name",
+            "svc",
+            "--net",
+            "front",
+            "-p",
+            "8090:80",
+            "--",
+            sys.executable,
+            echo,
+            "svc",
+            "http:80",
+        )
         assert eventually(lambda: lab.get("http://127.0.0.1:8090/"))
         yield lab
         for name in ("web", "db"):

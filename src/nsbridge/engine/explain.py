@@ -141,7 +141,7 @@ def _mendable(host: Host, culprit: Culprit | None, path: Path) -> Culprit | None
 def _concerns(thing: Thing, culprit: Culprit) -> bool:
     """Tell whether a thing that is lost may be the trouble."""
     if getattr(thing, "netns", "") != culprit.netns:
-        return culprit.kind == "bridge"
+        return culprit.kind in ("bridge", "neighbour") and not getattr(thing, "netns", "")
     if culprit.kind == "sysctl":
         return isinstance(thing, Sysctl) and culprit.thing.startswith(cures.dotted(thing.key))
     return not isinstance(thing, Sysctl)

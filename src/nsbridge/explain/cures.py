@@ -203,21 +203,22 @@ def conntrack_full(walk: Walk) -> Culprit | None:
 
 def no_listener(walk: Walk) -> Culprit:
     """No socket waits there; one nearby may be what was meant."""
-    packet, where = walk.packet, called(walk.netns)
+    packet = walk.packet
+    where = f"in {called(walk.netns)}" if walk.netns else "on the host"
     what = f"{packet.to}/{packet.proto}"
     others = walk.world.source.listeners(walk.netns, packet.proto, packet.dport or 0)
     if others:
         bound = ", ".join(dict.fromkeys(str(one) for one in others))
         whose = f" ({others[0].owner})" if others[0].owner else ""
-        why = f"in {where} somebody listens on {bound}{whose} alone, not on {packet.daddr}"
+        why = f"{where} somebody listens on {bound}{whose} alone, not on {packet.daddr}"
         return Culprit("listener", walk.netns, bound, why, advice="let it listen on all addresses")
     other = {"tcp": "udp", "udp": "tcp"}[packet.proto]
     if walk.world.source.listeners(walk.netns, other, packet.dport or 0):
-        why = f"in {where} port {packet.dport} is served by {other}, not by {packet.proto}"
+        why = f"{where} port {packet.dport} is served by {other}, not by {packet.proto}"
         return Culprit("protocol", walk.netns, what, why, advice=f"ask by {other}")
     have = sorted({one.port for one in walk.world.source.ports(walk.netns, packet.proto)})[:8]
     more = f" (but on {', '.join(map(str, have))})" if have else ""
-    why = f"nobody listens on port {packet.dport}/{packet.proto} in {where}{more}"
+    why = f"nobody listens on port {packet.dport}/{packet.proto} {where}{more}"
     return Culprit("listener", walk.netns, what, why, advice="start the server")
 
 
@@ -252,7 +253,11 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
     ours = met.owner == "nsbridge"
     thing = f"{place(met)}: {met.text}"
     does = "refuses" if met.verdict.startswith("reject") else "drops"
-    why = f"the policy of chain {met.chain} {does} it" if met.index < 0 else f"a rule of {met.owner or met.table} {does} it"
+    why = (
+        f"the policy of chain {met.chain} {does} it"
+        if met.index < 0
+        else f"a rule of {met.owner or met.table} {does} it"
+    )
     kind = "ours" if ours else "rule"
     if ours and met.chain == ADMIN:
         fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"

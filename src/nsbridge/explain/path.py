@@ -124,7 +124,7 @@ class Path(Value):
         return {"answered": True, LEFT: None, UNKNOWN: None}.get(self.fate, False)
 
 
-class Known(Value):
+class Tracked(Value):
     """A connection as the conntrack of one namespace keeps it."""
 
     origin: Flow
@@ -186,7 +186,7 @@ class Walk:
         self.netns = question.start or ""
         self.back = False
         self.hops: list[Hop] = []
-        self.known: dict[str, list[Known]] = {}
+        self.known: dict[str, list[Tracked]] = {}
         self.entered: Flow | None = None
         self.fate = ""
         self.to = ""
@@ -274,7 +274,7 @@ class Walk:
             return
         last = flow(self.packet)
         answer = _turned(last, self.packet.icmp_type is not None)
-        there.append(Known(self.entered, answer, ct.status, ct.mark))
+        there.append(Tracked(self.entered, answer, ct.status, ct.mark))
 
     def leg(self) -> Leg:
         """What became of this direction."""
