@@ -10,7 +10,7 @@ and a real packet tells whether it helped. docs/explain.md shows the same table 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 SETUP = """set -e
 nsbridge network create --subnet 10.77.0.0/24 --subnet fd00:77::/64 front
@@ -29,7 +29,9 @@ ip -n outside address add 203.0.113.9/32 dev lo
 ip -n outside route add 10.77.0.0/16 via 198.51.100.1
 """
 
-PORT = "$(ip -n web -o link show eth0 >/dev/null; ip -o link show master nsb-front | grep web | cut -d: -f2 | cut -d@ -f1)"
+PORT = (
+    "$(ip -n web -o link show eth0 >/dev/null; ip -o link show master nsb-front | grep web | cut -d: -f2 | cut -d@ -f1)"
+)
 """The host's end of web's pair, by its alias."""
 
 
@@ -75,7 +77,7 @@ BREAKAGES = (
     Breakage("an endpoint that answers no ping", "ip netns exec web sysctl -qw net.ipv4.icmp_echo_ignore_all=1",
              "host web", "net.ipv4.icmp_echo_ignore_all=1", "sysctl -w", ("", "10.77.0.2", "ping")),
     Breakage("IPv6 turned off inside", "ip netns exec web sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1",
-             "outside host:8080 -6", "fd00:77::2 is missing", "nsbridge mend",
+             "outside host:8080 -6", "net.ipv6.conf.eth0.disable_ipv6=1", "nsbridge mend",
              ("outside", "2001:db8:1::1", "8080")),
     # other people's rules
     Breakage("a forward policy that came after us", "nft 'add table inet theirs; add chain inet theirs f "
@@ -86,11 +88,11 @@ BREAKAGES = (
     Breakage("the same, of iptables-legacy", "iptables-legacy -P FORWARD DROP", "web outside:80", "FORWARD",
              "nsbridge mend", OUT, "7", "iptables-legacy -P FORWARD ACCEPT"),
     Breakage("a rule against the server's port", "nft 'add table inet theirs; add chain inet theirs f "
-             "{ type filter hook forward priority 10; }; add rule inet theirs f tcp dport 80 drop'", "outside host:8080",
-             "inet theirs f: tcp dport 80 drop", "nft insert rule", PUBLISHED, "2", "nft delete table inet theirs"),
-    Breakage("a rule in a chain that FORWARD jumps to", "iptables -N ufw-like; iptables -A ufw-like -d 10.77.0.2 -j DROP; "
-             "iptables -I FORWARD -j ufw-like", "outside host:8080", "ufw-like", "iptables-nft -I ufw-like 1", PUBLISHED,
-             "1, 3", "iptables -D FORWARD -j ufw-like; iptables -F ufw-like; iptables -X ufw-like"),
+             "{ type filter hook forward priority 10; }; add rule inet theirs f tcp dport 80 drop'",
+             "outside host:8080", "inet theirs f: tcp dport 80 drop", "nft insert rule", PUBLISHED, "2", "nft delete table inet theirs"),
+    Breakage("a rule in a chain that FORWARD jumps to", "iptables -N ufw-like; "
+             "iptables -A ufw-like -d 10.77.0.2 -j DROP; iptables -I FORWARD -j ufw-like", "outside host:8080", "ufw-like", "iptables-nft -I ufw-like 1",
+             PUBLISHED, "1, 3", "iptables -D FORWARD -j ufw-like; iptables -F ufw-like; iptables -X ufw-like"),
     Breakage("the same in iptables-legacy", "iptables-legacy -I FORWARD -p tcp --dport 80 -j REJECT", "web outside:80",
              "-p tcp", "iptables-legacy -I FORWARD 1", OUT, "7", "iptables-legacy -F FORWARD"),
     Breakage("a drop before conntrack", "nft 'add table ip theirs; add chain ip theirs p "
@@ -108,7 +110,8 @@ BREAKAGES = (
              "ip netns exec web nft add rule", OUT, "", "ip netns exec web nft delete table ip own"),
     Breakage("answers that aren't let out", "ip netns exec web nft 'add table ip own; add chain ip own o "
              "{ type filter hook output priority 0; }; add rule ip own o tcp sport 80 drop'", "outside host:8080",
-             "ip own o", "ip netns exec web nft insert rule", PUBLISHED, "", "ip netns exec web nft delete table ip own"),
+             "ip own o", "ip netns exec web nft insert rule", PUBLISHED, "",
+             "ip netns exec web nft delete table ip own"),
     Breakage("a drop between the ports of the bridge", "nft 'add table bridge theirs; add chain bridge theirs f "
              "{ type filter hook forward priority 0; }; add rule bridge theirs f ip daddr 10.77.0.3 drop'", "web db:80",
              "bridge theirs f", "nft insert rule bridge", NEAR, "", "nft delete table bridge theirs"),
@@ -124,15 +127,16 @@ BREAKAGES = (
     # our rules
     Breakage("nft flush ruleset", "nft flush ruleset", "outside host:8080", "0.0.0.0:8080", "nsbridge mend", PUBLISHED,
              "9, 86"),
-    Breakage("a published port lost", "nft delete element inet nsbridge publish4 '{ tcp . 8080 }'", "host 127.0.0.1:8080",
-             "0.0.0.0:8080", "nsbridge mend", LOCAL, "8"),
+    Breakage("a published port lost", "nft delete element inet nsbridge publish4 '{ tcp . 8080 }'",
+             "host 127.0.0.1:8080", "0.0.0.0:8080", "nsbridge mend", LOCAL, "8"),
     Breakage("masquerade lost", "nft delete element inet nsbridge hidden4 '{ 10.77.0.0/24 }'; ip -n outside route "
              "del 10.77.0.0/16", "web outside:80", "masquerade", "nsbridge mend", OUT, "the hand-made bridge",
              "ip -n outside route add 10.77.0.0/16 via 198.51.100.1"),
     # links, addresses, routes
     Breakage("the interface inside is down", "ip -n web link set eth0 down", "outside host:8080", "eth0",
              "nsbridge mend", PUBLISHED),
-    Breakage("the same, asked from inside", "ip -n web link set eth0 down", "web outside:80", "eth0", "nsbridge mend", OUT),
+    Breakage("the same, asked from inside", "ip -n web link set eth0 down", "web outside:80", "eth0",
+             "nsbridge mend", OUT),
     Breakage("the bridge is down", "ip link set nsb-front down", "web db:80", "nsb-front", "nsbridge mend", NEAR),
     Breakage("the bridge is gone", "ip link del nsb-front", "web outside:80", "", "nsbridge mend", OUT, "31"),
     Breakage("a port that left its bridge", f"ip link set {PORT} nomaster", "outside host:8080", "", "nsbridge mend",
@@ -143,21 +147,19 @@ BREAKAGES = (
              "10.77.0.2 is missing", "nsbridge mend", PUBLISHED, "32"),
     Breakage("the default route is gone", "ip -n web route del default", "web outside:80", "no route", "nsbridge mend",
              OUT, "41"),
-    Breakage("a blackhole inside", "ip -n web route add blackhole 198.51.100.2", "web outside:80", "blackhole 198.51.100.2",
-             "ip route del blackhole", OUT, "25"),
+    Breakage("a blackhole inside", "ip -n web route add blackhole 198.51.100.2", "web outside:80",
+             "blackhole 198.51.100.2", "ip route del blackhole", OUT, "25"),
     Breakage("a VPN's route over the subnet", "ip route add 10.77.0.2/32 dev up0", "outside host:8080",
              "10.77.0.2/32 dev up0", "ip route del", PUBLISHED, "33"),
     Breakage("a route that forbids", "ip route add prohibit 10.77.0.2", "outside host:8080", "prohibit 10.77.0.2",
              "ip route del prohibit", PUBLISHED, "33"),
     Breakage("a policy rule that forbids", "ip rule add from 10.77.0.2 priority 100 prohibit", "web outside:80",
              "100: from 10.77.0.2/32 prohibit", "ip rule del priority 100", OUT, "33"),
-    Breakage("a wrong neighbour for ever", "ip neigh replace 10.77.0.2 lladdr 02:00:00:00:00:99 dev nsb-front nud permanent",
-             "outside host:8080", "10.77.0.2 lladdr 02:00:00:00:00:99 permanent", "ip neigh del", PUBLISHED, "34"),
+    Breakage("a wrong neighbour for ever", "ip neigh replace 10.77.0.2 lladdr 02:00:00:00:00:99 "
+             "dev nsb-front nud permanent", "outside host:8080", "10.77.0.2 lladdr 02:00:00:00:00:99 permanent", "ip neigh del", PUBLISHED, "34"),
     # the bridge
     Breakage("isolated ports", "for port in $(ls /sys/class/net/nsb-front/brif); do "
              "ip link set $port type bridge_slave isolated on; done", "web db:80", "isolated", "nsbridge mend", NEAR),
-    Breakage("a blocked port", f"ip link set {PORT} type bridge_slave state 4", "outside host:8080", "port",
-             "type bridge_slave state 3", PUBLISHED),
     Breakage("no hairpin under br_netfilter", f"sysctl -qw net.bridge.bridge-nf-call-iptables=1; "
              f"ip link set {PORT} type bridge_slave hairpin off", "web host:8080", "hairpin off", "nsbridge mend",
              ("web", "10.77.0.1", "8080"), "14", "sysctl -qw net.bridge.bridge-nf-call-iptables=0"),
@@ -172,8 +174,8 @@ BREAKAGES = (
     Breakage("published as udp, asked by tcp", "true", "outside host:5353", "0.0.0.0:5353->53/udp",
              "nsbridge publish other 5353:53/tcp", ("outside", "198.51.100.1", "5353"), "",
              "nsbridge unpublish other 5353:53/tcp"),
-    Breakage("asked for the port inside", "true", "outside host:80", "8080->80/tcp", "nsbridge publish web 80:80/tcp",
-             ("outside", "198.51.100.1", "80"), "", "nsbridge unpublish web 80:80"),
+    Breakage("asked for the port inside", "true", "outside host:80", "0.0.0.0:8090->80/tcp",
+             "nsbridge publish svc 80:80/tcp", ("outside", "198.51.100.1", "80"), "", "nsbridge unpublish svc 80:80"),
     Breakage("published to a port that nobody serves", "true", "outside host:8085", "10.77.0.2:81/tcp",
              "nsbridge publish web 8085:80/tcp", ("outside", "198.51.100.1", "8085"), "",
              "nsbridge unpublish web 8085:80; nsbridge publish web 8085:81"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import socket
 import subprocess
@@ -14,6 +16,10 @@ from breakages import BREAKAGES, SETUP, Breakage
 from commands import Command
 from lab import FreshHost, Lab, eventually, inside
 
+from nsbridge.engine.mend import mend
+from nsbridge.frontends.cli.main import main
+from nsbridge.wiring import open_host
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,7 +27,12 @@ pytestmark = pytest.mark.netns
 
 ROOT = Path(__file__).parents[2]
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-SERVERS = {"web": ("http:80", "udp:53"), "db": ("http:80",), "other": ("http:80", "udp:53", "http:53"), "inner": ("http:80",)}
+SERVERS = {
+    "web": ("http:80", "udp:53"),
+    "db": ("http:80",),
+    "other": ("http:80", "udp:53", "http:53"),
+    "inner": ("http:80",),
+}
 
 
 def shell(command: str, *, check: bool = True) -> str:
@@ -29,6 +40,14 @@ def shell(command: str, *, check: bool = True) -> str:
     done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, timeout=30, cwd=ROOT)
     assert not check or done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def nsbridge(*argv: str) -> str:
+    """Run a command line in this process, for speed; test_explain.py runs it as users do."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        main(argv)
+    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +62,21 @@ def broken() -> Iterator[Lab]:
         lab.serve("host", "http:9000")
         lab.serve("outside", "http:80", "udp:53", ns="outside")
         echo = str(Path(__file__).parent / "echo.py")
-        nb("run", "-d", "--name", "svc", "--net", "front", "-p", "8090:80", "--", sys.executable, echo, "svc", "http:80")
+        nb(
+            "run",
+            "-d",
+            "--name",
+            "svc",
+            "--net",
+            "front",
+            "-p",
+            "8090:80",
+            "--",
+            sys.executable,
+            echo,
+            "svc",
+            "http:80",
+        )
         assert eventually(lambda: lab.get("http://127.0.0.1:8090/"))
         yield lab
         for name in ("web", "db"):
@@ -92,7 +125,7 @@ def test_the_cause_is_named_and_the_fix_mends_it(broken: Lab, one: Breakage) -> 
     shell(one.how)
     try:
         assert not answered(broken, one.probe), "nothing is broken"
-        told = shell(f"nsbridge explain {one.question} --brief", check=False)
+        told = nsbridge("explain", *one.question.split(), "--brief")
         lines = told.splitlines()
         fixes = [line.partition("fix: ")[2] for line in lines if line.startswith("  fix: ")]
         guilty = next((line for line in lines if line.startswith("  guilty: ")), "")
@@ -104,4 +137,5 @@ def test_the_cause_is_named_and_the_fix_mends_it(broken: Lab, one: Breakage) -> 
     finally:
         shell(one.undo or "true", check=False)
         if not os.environ.get("KEEP"):
-            shell("nsbridge mend -n | grep -q . && nsbridge mend; ip neigh flush all", check=False)
+            mend(open_host())
+            shell("ip neigh flush all")

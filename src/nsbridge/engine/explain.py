@@ -7,6 +7,7 @@ from nsbridge.explain import cures
 from nsbridge.explain.intents import Records, better
 from nsbridge.explain.path import ARRIVES, Culprit, walk
 from nsbridge.explain.world import World
+from nsbridge.state.things import Sysctl
 from nsbridge.store import leases
 from nsbridge.values import Value
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.asking import Asked
     from nsbridge.engine.host import Host
     from nsbridge.explain.path import Path
-    from nsbridge.state.things import Address_
+    from nsbridge.state.things import Address_, Thing
 
 
 class Told(Value):
@@ -124,8 +125,23 @@ def _mendable(host: Host, culprit: Culprit | None, path: Path) -> Culprit | None
     if named:
         why = f"it left with the address of an endpoint, which nobody out there knows: {named} should be masqueraded"
         return Culprit("ours", "", "inet nsbridge sources: no masquerade", why, (cures.MEND,))
+    if culprit.kind == "route" and culprit.thing != "no route":
+        return culprit  # one too many, not one too few
     spaces = {hop.netns for leg in (path.out, path.back) if leg is not None for hop in leg.hops} | {culprit.netns}
-    names = {endpoint.name for endpoint in host.store.endpoints() if endpoint.netns in spaces}
-    lost = mend.told(mend.lost(host, names or {"-"}))
-    there = [thing for thing in lost if getattr(thing, "netns", "") == culprit.netns]
+    about = {path.out.packet.saddr, path.out.packet.daddr}
+    names = {
+        endpoint.name
+        for endpoint in host.store.endpoints()
+        if endpoint.netns in spaces or any(one.ip in about for one in endpoint.addresses)
+    }
+    there = [thing for thing in mend.told(mend.lost(host, names or {"-"})) if _concerns(thing, culprit)]
     return culprit.replace(fix=(cures.MEND,)) if there else culprit
+
+
+def _concerns(thing: Thing, culprit: Culprit) -> bool:
+    """Tell whether a thing that is lost may be the trouble."""
+    if getattr(thing, "netns", "") != culprit.netns:
+        return culprit.kind in ("bridge", "neighbour") and not getattr(thing, "netns", "")
+    if culprit.kind == "sysctl":
+        return isinstance(thing, Sysctl) and culprit.thing.startswith(cures.dotted(thing.key))
+    return not isinstance(thing, Sysctl)

@@ -107,12 +107,8 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
     if hint is None or space is None:
         return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
     own = space.owner(address)
-    theirs = world.peer(hint, space.links[own.link]) if own is not None else None
-    if theirs is not None and theirs[0] == walk.netns and walk.stolen and theirs[1].master not in ("", link.name):
-        why = f"a route sends {address} out by {link.name}, but it is behind {theirs[1].master}"
-        family = "-6 " if address.version == 6 else ""
-        fix = (within(walk.netns, f"ip {family}route del {walk.stolen}"),)
-        return Culprit("route", walk.netns, walk.stolen, why, fix)
+    if own is None and address.version == 6 and (off := _no_ipv6(walk, hint)):
+        return off
     if own is None:
         why = f"{called(hint)} should have {address}, but doesn't"
         return Culprit("address", hint, f"{address} is missing", why, (MEND,))
@@ -131,6 +127,37 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
         fix = (within(hint, f"sysctl -w {dotted(key)}=0"),)
         return Culprit("sysctl", hint, shown(key, str(ignoring)), f"{called(hint)} answers no ARP for {address}", fix)
     return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
+
+
+def stolen(walk: Walk) -> Culprit | None:
+    """A route that sends an endpoint's packets elsewhere: a VPN's over its subnet, say."""
+    address, world = walk.packet.daddr, walk.world
+    hint = world.source.holder(address)
+    space = world.space(hint) if hint is not None else None
+    own = space.owner(address) if space is not None else None
+    if hint is None or space is None or own is None or not walk.packet.oif or not walk.stolen:
+        return None
+    peer = world.peer(hint, space.links[own.link])
+    if peer is None or peer[0] != walk.netns or not peer[1].master or walk.packet.oif in (peer[1].master, peer[1].name):
+        return None
+    out = walk.space.links[walk.packet.oif]
+    if out.master == peer[1].master:
+        return None
+    why = f"a route sends {address} out by {out.name}, but it is behind {peer[1].master}"
+    family = "-6 " if address.version == 6 else ""
+    fix = (within(walk.netns, f"ip {family}route del {walk.stolen}"),)
+    return Culprit("route", walk.netns, walk.stolen, why, fix)
+
+
+def _no_ipv6(walk: Walk, netns: str) -> Culprit | None:
+    """IPv6 is off on a link there, and its addresses went with it."""
+    space = walk.world.space(netns)
+    for link in space.links.values() if space is not None else ():
+        key = f"net/ipv6/conf/{link.name}/disable_ipv6"
+        if not link.loopback and walk.world.number(netns, key):
+            why = f"IPv6 is off on {link.name} in {called(netns)}, so it has no IPv6 address"
+            return Culprit("sysctl", netns, shown(key, "1"), why, (within(netns, f"sysctl -w {dotted(key)}=0"), MEND))
+    return None
 
 
 def not_forwarding(walk: Walk) -> Culprit | None:
@@ -176,21 +203,22 @@ def conntrack_full(walk: Walk) -> Culprit | None:
 
 def no_listener(walk: Walk) -> Culprit:
     """No socket waits there; one nearby may be what was meant."""
-    packet, where = walk.packet, called(walk.netns)
+    packet = walk.packet
+    where = f"in {called(walk.netns)}" if walk.netns else "on the host"
     what = f"{packet.to}/{packet.proto}"
     others = walk.world.source.listeners(walk.netns, packet.proto, packet.dport or 0)
     if others:
         bound = ", ".join(dict.fromkeys(str(one) for one in others))
         whose = f" ({others[0].owner})" if others[0].owner else ""
-        why = f"in {where} somebody listens on {bound}{whose} alone, not on {packet.daddr}"
+        why = f"{where} somebody listens on {bound}{whose} alone, not on {packet.daddr}"
         return Culprit("listener", walk.netns, bound, why, advice="let it listen on all addresses")
     other = {"tcp": "udp", "udp": "tcp"}[packet.proto]
     if walk.world.source.listeners(walk.netns, other, packet.dport or 0):
-        why = f"in {where} port {packet.dport} is served by {other}, not by {packet.proto}"
+        why = f"{where} port {packet.dport} is served by {other}, not by {packet.proto}"
         return Culprit("protocol", walk.netns, what, why, advice=f"ask by {other}")
     have = sorted({one.port for one in walk.world.source.ports(walk.netns, packet.proto)})[:8]
     more = f" (but on {', '.join(map(str, have))})" if have else ""
-    why = f"nobody listens on port {packet.dport}/{packet.proto} in {where}{more}"
+    why = f"nobody listens on port {packet.dport}/{packet.proto} {where}{more}"
     return Culprit("listener", walk.netns, what, why, advice="start the server")
 
 
@@ -224,15 +252,18 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
     packet = walk.packet
     ours = met.owner == "nsbridge"
     thing = f"{place(met)}: {met.text}"
-    why = met.why or (
-        f"the policy of chain {met.chain} is {met.verdict}" if met.index < 0 else f"this rule: {met.verdict}"
+    does = "refuses" if met.verdict.startswith("reject") else "drops"
+    why = (
+        f"the policy of chain {met.chain} {does} it"
+        if met.index < 0
+        else f"a rule of {met.owner or met.table} {does} it"
     )
     kind = "ours" if ours else "rule"
     if ours and met.chain == ADMIN:
         fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"
         return Culprit("rule", walk.netns, thing, f"a rule of the administrator's, in our chain: {met.verdict}", (fix,))
     if ours and (met.family, met.table) in (TABLE, BRIDGE_TABLE):
-        return Culprit(kind, walk.netns, thing, met.why)
+        return Culprit(kind, walk.netns, f"{thing}  # {met.why}" if met.why not in thing else thing, met.why)
     if hook == "forward" and not layer and met.index < 0 and (packet.mark or 0) & MARK_BIT:
         why = f"the policy of {place(met)} is {met.verdict}, and our rule that accepts what we mark is missing there"
         return Culprit(kind, walk.netns, thing, why, (MEND,))

@@ -124,7 +124,7 @@ class Path(Value):
         return {"answered": True, LEFT: None, UNKNOWN: None}.get(self.fate, False)
 
 
-class Known(Value):
+class Tracked(Value):
     """A connection as the conntrack of one namespace keeps it."""
 
     origin: Flow
@@ -186,7 +186,7 @@ class Walk:
         self.netns = question.start or ""
         self.back = False
         self.hops: list[Hop] = []
-        self.known: dict[str, list[Known]] = {}
+        self.known: dict[str, list[Tracked]] = {}
         self.entered: Flow | None = None
         self.fate = ""
         self.to = ""
@@ -226,6 +226,10 @@ class Walk:
 
     def end(self, fate: str, culprit: Culprit | None = None, *, to: str = "", said: str = "") -> None:
         """The way ends here. Where somebody else's rule sent the packet there, that rule is to blame."""
+        from nsbridge.explain.cures import stolen
+
+        if not self.back and culprit is not None and culprit.kind in ("ours", "neighbour"):
+            culprit = stolen(self) or culprit
         if self.rewriter is not None and culprit is not None and culprit.kind not in ("rule", "sysctl"):
             culprit = self.rewriter.replace(why=f"{self.rewriter.why}: {culprit.why}")
         self.fate = fate
@@ -270,7 +274,7 @@ class Walk:
             return
         last = flow(self.packet)
         answer = _turned(last, self.packet.icmp_type is not None)
-        there.append(Known(self.entered, answer, ct.status, ct.mark))
+        there.append(Tracked(self.entered, answer, ct.status, ct.mark))
 
     def leg(self) -> Leg:
         """What became of this direction."""

@@ -41,6 +41,11 @@ def arrive_ip(walk: Walk) -> Stage | None:
         walk.hop("input", cures.shown(key, "1"), "drop", why)
         walk.end(DROPPED, cures.setting(walk, key, "0", why))
         return None
+    if walk.version == 6 and iif != LOOPBACK and (walk.packet.daddr.is_loopback or walk.packet.saddr.is_loopback):
+        why = "no packet from or to ::1 may come by a wire (RFC 4291 §2.5.3)"
+        walk.hop("input", iif, "drop", why)
+        walk.end(DROPPED, Culprit("source", walk.netns, f"{walk.packet.saddr} → {walk.packet.daddr}", why))
+        return None
     if not walk.ip_seen:
         if not walk.packet.tracked:
             walk.track()

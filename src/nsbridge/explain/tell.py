@@ -56,7 +56,7 @@ def sentence(path: Path, source: str) -> str:
     if culprit is None:
         return f"{said} {verb}."
     where = called(culprit.netns)
-    place = "" if where in culprit.why else f" ({where})" if not culprit.netns else f" (in {where})"
+    place = "" if where in culprit.why else " (on the host)" if not culprit.netns else f" (in {where})"
     return f"{said} {verb}: {culprit.why}{place}."
 
 

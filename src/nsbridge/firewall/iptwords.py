@@ -83,7 +83,7 @@ def _native(part: Part, family: str, proto: str) -> tuple[str, str]:
     if isinstance(part, seen.Limited) and part.what.startswith("limit rate"):
         words = part.what.split()
         number, unit = words[2].split("/")
-        burst = f" --limit-burst {words[4]}" if words[4] != "5" else ""
+        burst = f" --limit-burst {words[4]}" if len(words) > 4 else ""
         return "", f"-m limit --limit {number}/{_PERIODS.get(unit, unit)}{burst}"
     if isinstance(part, (seen.Strange, seen.Limited)):
         return "", f"-m {part.what} …"

@@ -233,6 +233,8 @@ class _Writer:
         if kind == "boolean" and isinstance(of, (Fib, Option)):
             return f"{source} {'exists' if any(test.raw) == (test.op == '==') else 'missing'}"
         raw = test.raw[: size_of(of)]
+        if kind == "ifindex" and (name := self.contents.link(number(kind, raw)) if self.contents else ""):
+            return f'{source} {op}"{name}"'
         if kind == "tcp_flag":
             op = f"{test.op} "
         return f"{source} {op}{text(kind, raw, turned=isinstance(of, Swapped))}"

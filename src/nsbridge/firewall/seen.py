@@ -299,3 +299,6 @@ if TYPE_CHECKING:
 
         def all(self, family: str, table: str, name: str) -> tuple[SeenElement, ...]:
             """Every element. LookupError when nobody can say."""
+
+        def link(self, index: int) -> str:
+            """The name of the interface of that number, empty without one."""

@@ -45,7 +45,20 @@ def parts_of(data: bytes, family: str, sets: Mapping[str, tuple[int, int]], xt: 
     for _, item in attribute_list(data):
         found = attributes(item)
         machine.read(as_text(found[1]), attributes(found.get(2, b"")))
-    return tuple(machine.found)
+    return tuple(_ranges(machine.found))
+
+
+def _ranges(found: list[seen.Part]) -> list[seen.Part]:
+    """Two comparisons of one source with the ends of a range, as nft 1.0.6 writes it, are one test."""
+    whole: list[seen.Part] = []
+    for part in found:
+        before = whole[-1] if whole else None
+        ends = isinstance(part, seen.Compare) and isinstance(before, seen.Compare) and part.of == before.of
+        if ends and (before.op, part.op) == (">=", "<="):  # type: ignore[union-attr]
+            whole[-1] = seen.Within(part.of, before.raw, part.raw)  # type: ignore[union-attr]
+            continue
+        whole.append(part)
+    return whole
 
 
 def verdict_of(data: bytes) -> seen.Verdict | None:

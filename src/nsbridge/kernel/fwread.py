@@ -8,6 +8,7 @@ matters.
 
 from __future__ import annotations
 
+import _socket
 import errno
 
 from nsbridge.errors import KernelError, NoPermission
@@ -30,7 +31,7 @@ from nsbridge.kernel.netlink import (
     text,
 )
 from nsbridge.kernel.nftencode import header
-from nsbridge.kernel.xtread import extension
+from nsbridge.kernel.xtread import comment, extension
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def read_firewall(*, legacy: bool = True) -> Firewall:
         from nsbridge.kernel.xtlegacy import legacy_tables
 
         tables += legacy_tables()
-    return seen.Firewall(tuple(tables), LiveContents(socket))
+    return seen.Firewall(tuple(tables), LiveContents(socket, dict(_socket.if_nameindex())))
 
 
 def _nf_tables(socket: NetlinkSocket) -> list[SeenTable]:
@@ -184,9 +185,7 @@ TYPE_NAMES = tuple(_TYPES.split())
 def _rule(found: dict[int, bytes], family: str, sets: dict[str, tuple[int, int]], index: int) -> SeenRule:
     parts = parts_of(found.get(4, b""), family, sets, extension)
     count = next((part for part in parts if isinstance(part, seen.Count)), None)
-    why = nftdecode.comment(found.get(7, b"")) or next(
-        (part.words for part in parts if isinstance(part, seen.Xt) and part.name == "comment"), ""
-    )
+    why = nftdecode.comment(found.get(7, b"")) or comment(parts)
     return seen.SeenRule(
         parts, index, int.from_bytes(found[3], "big"), why,
         count.packets if count else None, count.bytes if count else None,
@@ -222,8 +221,9 @@ def _chain(found: dict[int, bytes], where: Where, rules: dict[tuple[str, str, st
 class LiveContents:
     """Elements of a running kernel's sets, one by one; what was asked once is remembered."""
 
-    def __init__(self, socket: NetlinkSocket) -> None:
+    def __init__(self, socket: NetlinkSocket, links: dict[int, str]) -> None:
         self._socket = socket
+        self._links = links
         self._found: dict[tuple[str, str, str, bytes], SeenElement | None] = {}
         self._all: dict[tuple[str, str, str], tuple[SeenElement, ...]] = {}
 
@@ -242,6 +242,10 @@ class LiveContents:
                     raise LookupError(f"set {name}: {err.text}") from err
                 self._found[place] = self._catchall(family, table, name)
         return self._found[place]
+
+    def link(self, index: int) -> str:
+        """The name of the interface of that number, empty without one; as it was when the rules were read."""
+        return self._links.get(index, "")
 
     def _catchall(self, family: str, table: str, name: str) -> SeenElement | None:
         """The element for every key without one (``*``)."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     Item: TypeAlias = dict[int, bytes]
 
 _NONE = bytes(4)
+_BURST = 5  # what nft(8) takes for granted
 _REFUSALS = ("icmp", "tcp reset", "icmpx")
 _LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit")
 _LOG_FLAGS = ((1, "tcp sequence"), (2, "tcp options"), (4, "ip options"), (8, "skuid"), (32, "ether"))
@@ -84,7 +85,7 @@ def limit(item: Item) -> seen.Part:
     burst, over = as_be32(item.get(3, _NONE)), bool(as_be32(item.get(5, _NONE)) & 1)
     said = f"limit rate {'over ' if over else ''}"
     if as_be32(item.get(4, _NONE)) == 0:
-        said += f"{rate}/{_UNITS.get(unit, unit)}" + (f" burst {burst} packets" if burst else "")
+        said += f"{rate}/{_UNITS.get(unit, unit)}" + (f" burst {burst} packets" if burst != _BURST else "")
         return seen.Limited(said, over)
     said += f"{_bytes(rate)}/{_UNITS.get(unit, unit)}" + (f" burst {_bytes(burst)}" if burst else "")
     return seen.Limited(said, over)

@@ -36,3 +36,13 @@ def extension(kind: str, name: str, revision: int, raw: bytes, family: str) -> s
     words, parts = said
     shown = words.removeprefix(ALIAS) if words.startswith(ALIAS) else name + words
     return seen.Xt(name, f"{option} {shown}", tuple(parts))
+
+
+def comment(parts: tuple[seen.Part, ...]) -> str:
+    """The text of a rule's comment match, empty without one."""
+    begin = "-m comment --comment "
+    for part in parts:
+        if isinstance(part, seen.Xt) and part.words.startswith(begin):
+            text = part.words.removeprefix(begin)
+            return text[1:-1].replace("\\", "") if text.startswith('"') else text
+    return ""

@@ -186,7 +186,7 @@ def _nflog(raw: bytes, _: int, __: str) -> Said:
         words += f" --nflog-size {size}"
     elif size:
         words += f" --nflog-range {size}"
-    words += f" --nflog-threshold {threshold}" if threshold != 1 else ""
+    words += f" --nflog-threshold {threshold}" if threshold else ""
     return words, [Logged(prefix, group, words)]
 
 
