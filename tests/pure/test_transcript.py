@@ -95,6 +95,17 @@ def test_a_pair_is_made_told_and_raised() -> None:
     ]
 
 
+def test_a_port_in_one_vlan_leaves_the_others() -> None:
+    assert texts(OUTER.replace(vlan=7))[-2:] == [
+        "bridge vlan delete dev nsb1 vid 1-4094",
+        "bridge vlan add dev nsb1 vid 7 pvid untagged",
+    ]
+    assert (
+        "vlan_default_pvid 7 vlan_filtering 1"
+        in texts(BRIDGE.replace(options=(("vlan_default_pvid", 7), ("vlan_filtering", 1))))[0]
+    )
+
+
 def test_settings_of_a_link_come_before_it_is_raised() -> None:
     typed = texts(INNER, ADDRESS, Sysctl(NS, "net/ipv6/conf/eth0/accept_dad", "0"))
     assert [line.split()[-1] for line in typed] == ["1400", "net.ipv6.conf.eth0.accept_dad=0", "up", "nodad"]

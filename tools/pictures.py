@@ -1,0 +1,112 @@
+"""Draw docs/pictures and write docs/by-hand.sh, with the commands that a person would use, in a throwaway host.
+
+Part of ``python -m tools.docs``; a test compares the files byte for byte with what the commands print now.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PICTURES = ROOT / "docs" / "pictures"
+BY_HAND = ROOT / "docs" / "by-hand.sh"
+
+HOST = """
+ip link add eth0 address 02:00:5e:00:53:01 type veth peer name wire0
+echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
+ip address add 192.168.1.10/24 dev eth0
+ip link set eth0 up
+ip link set wire0 up
+ip route add default via 192.168.1.1
+"""
+"""A host in somebody's LAN."""
+
+CLIENT = "outside=192.168.1.77"
+
+DRAWN = (
+    (
+        "docker-bridge",
+        "docker-bridge",
+        ("graph", "--path", CLIENT, "host:8088"),
+        "A browser in the LAN asks for port 8088 of the host: its address stays, the destination is rewritten.",
+    ),
+    (
+        "loopback",
+        "docker-bridge",
+        ("graph", "--path", "host", "127.0.0.1:8089"),
+        "The host asks its own 127.0.0.1, which people think impossible: both addresses are rewritten.",
+    ),
+    (
+        "hairpin",
+        "docker-bridge",
+        ("graph", "--path", "ns1", "host:8088"),
+        "An endpoint asks the host for a port that is its own, and gets back in through the door it left by.",
+    ),
+    ("two-networks", "two-networks", ("graph",), "Two networks, one of them internal; one endpoint is on both."),
+    ("dual-stack", "dual-stack", ("graph",), "IPv4 and IPv6 on one bridge."),
+)
+"""Name, example, command, and what is to be seen."""
+
+INDEX = """\
+# Pictures
+
+Drawn by `nsbridge graph --format svg` (`make docs`), of hosts on which an example was up; a test compares them with what
+is drawn now. They follow the light or dark of the page, and say in words what they show to those who can't see them.
+`--format text`, `dot` and `mermaid` draw the same in other ways; a file is drawn before it is up with
+`nsbridge graph FILE`.
+"""
+
+
+def run(*argv: str) -> str:
+    """Run `nsbridge` and return what it prints; CalledProcessError when it fails."""
+    command = [sys.executable, "-m", "nsbridge", *argv]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _listening(words: tuple[str, ...]) -> None:
+    """Wait until somebody answers where a way leads."""
+    deadline = time.monotonic() + 10
+    way = words[words.index("--path") + 1 :]
+    command = [sys.executable, "-m", "nsbridge", "explain", "--brief", *way]
+    while subprocess.run(command, capture_output=True, check=False).returncode and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def drawn() -> dict[Path, str]:
+    """Return every file with its text. To be called in an empty throwaway host."""
+    subprocess.run(["sh", "-ec", HOST], check=True)
+    found: dict[Path, str] = {BY_HAND: run("script", "examples/docker-bridge.yaml")}
+    pages = [INDEX]
+    for example in dict.fromkeys(example for _, example, _, _ in DRAWN):
+        path = f"examples/{example}.yaml"
+        run("up", "-d", "-f", path)
+        for name, its, words, said in DRAWN:
+            if its != example:
+                continue
+            if "--path" in words:
+                _listening(words)
+            # Number and exact version of the process that listens are another's each time.
+            text = re.sub(r"python3[.\d]* \(\d+\)", "python3", run(*words, "--format", "svg"))
+            found[PICTURES / f"{name}.svg"] = text
+            shown = f"`nsbridge {' '.join(words)} --format svg`, [{path}](../../{path})"
+            pages.append(f"\n## {said}\n\n{shown}\n\n![{said}]({name}.svg)\n")
+        run("down", "-f", path, "-t", "0")
+    subprocess.run(["sh", "-ec", "ip link delete eth0"], check=True)
+    found[PICTURES / "README.md"] = "".join(pages)
+    return found
+
+
+def main() -> None:
+    """Write them. To be called in an empty throwaway host."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    fresh = drawn()
+    for old in PICTURES.glob("*"):
+        if old not in fresh:
+            old.unlink()
+    for path, text in fresh.items():
+        path.write_text(text)
+    print(f"{PICTURES.relative_to(ROOT)}: {len(fresh)} files")
