@@ -1,7 +1,8 @@
 """Ways to break a network by hand, as data: what is done, what is asked, who is to blame, and what mends it.
 
-Each is done for real in a lab (test_breakages.py), `nsbridge explain` is asked, the fix it prints is run as printed,
-and a real packet tells whether it helped. docs/explain.md shows the same table (tools/explaining.py).
+Each is done for real in a workshop, `nsbridge explain` is asked, the fix it prints is run as printed, and a real packet
+tells whether it helped (test_breakages.py). docs/explain.md shows the same table, and is made here too
+(tools/explaining.py).
 
       outside ─ up0, up1 ─ host ─┬ front 10.77.0.0/24 fd00:77::/64   web (8080, 127.0.0.1:8081, 8085 → 81)   db
                                  ├ back  10.78.0.0/24                other (5353/udp)
@@ -10,7 +11,29 @@ and a real packet tells whether it helped. docs/explain.md shows the same table 
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import FreshHost, Lab, eventually, inside
+
+from nsbridge.engine.mend import mend
+from nsbridge.frontends.cli.main import main
+from nsbridge.wiring import open_host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 SETUP = """set -e
 nsbridge network create --subnet 10.77.0.0/24 --subnet fd00:77::/64 front
@@ -188,3 +211,98 @@ BREAKAGES = (
     Breakage("a service whose command has ended", "nsbridge stop -t 1 svc", "outside host:8090", "",
              "nsbridge start svc", ("outside", "198.51.100.1", "8090"), "48"),
 )  # fmt: skip
+
+
+SERVERS = {
+    "web": ("http:80", "udp:53"),
+    "db": ("http:80",),
+    "other": ("http:80", "udp:53", "http:53"),
+    "inner": ("http:80",),
+}
+
+
+def shell(command: str, *, check: bool = True) -> str:
+    """Run what a person would type."""
+    env = {**os.environ, "PATH": PATH, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, timeout=30, cwd=ROOT)
+    assert not check or done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def explained(question: str) -> dict[str, Any]:
+    """What `nsbridge explain` says, asked in this process for speed; test_explain.py runs it as users do."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        main(["explain", *question.split(), "--json"])
+    told: dict[str, Any] = json.loads(said.getvalue())
+    return told
+
+
+@contextlib.contextmanager
+def workshop() -> Iterator[Lab]:
+    """The lab that all of them are done in, one after the other."""
+    with FreshHost() as host, Lab(host) as lab:
+        for name in SERVERS:
+            host.netns(name)
+        shell(SETUP)
+        for name, ports in SERVERS.items():
+            lab.serve(name, *ports, ns=name)
+        lab.serve("host", "http:9000")
+        lab.serve("outside", "http:80", "udp:53", ns="outside")
+        echo = f"{sys.executable} {Path(__file__).parent / 'echo.py'} svc http:80"
+        shell(f"nsbridge run -d --name svc --net front -p 8090:80 -- {echo}")
+        assert eventually(lambda: lab.get("http://127.0.0.1:8090/"))
+        yield lab
+        shell("nsbridge rm -f svc; for name in web db; do nsbridge disconnect front $name; done")
+        shell("nsbridge disconnect back other; nsbridge disconnect shut inner")
+        shell("for network in front back shut; do nsbridge network rm $network; done")
+
+
+def _big(address: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.3)
+        sock.sendto(b"x" * 1372, (address, 53))
+        try:
+            return bool(sock.recv(4096))
+        except TimeoutError:
+            return False
+
+
+def _from(source: str, address: str, port: int, timeout_s: float) -> bool:
+    with socket.socket() as sock:
+        sock.bind((source, 0))
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect((address, port))
+        except OSError:
+            return False
+        return True
+
+
+def answered(lab: Lab, probe: tuple[str, str, str], timeout_s: float = 0.25) -> bool:
+    """Send the real thing."""
+    where, address, what = probe
+    name, _, source = where.partition(" from ")
+    ns = name or None
+    if source:
+        return inside(ns and lab.ns(ns), lambda: _from(source, address, int(what), timeout_s))
+    if what == "ping":
+        return lab.sh(f"ping -c 1 -W 0.3 {address}", ns, check=False).status == 0
+    if what == "big":
+        return _big(address)
+    shown = f"[{address}]" if ":" in address else address
+    return bool(lab.get(f"http://{shown}:{what}/", ns, timeout_s=timeout_s))
+
+
+def put_back(one: Breakage) -> None:
+    """Leave the workshop as it was."""
+    shell(one.undo or "true", check=False)
+    mend(open_host())
+    shell("ip neigh flush all")
+
+
+def row(one: Breakage, told: dict[str, Any]) -> str:
+    """Its line of the table in docs/explain.md. Numbers of rules differ from run to run."""
+    cells = [one.name, f"`{one.question}`", told["says"], "<br>".join(f"`{fix}`" for fix in told["culprit"]["fix"])]
+    text = " | ".join(cell.replace("|", "\\|") for cell in (*cells, one.item))
+    return re.sub(r"handle \d+", "handle N", f"| {text} |".replace("  ", " "))

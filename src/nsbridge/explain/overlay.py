@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     Points: TypeAlias = list[tuple[float, float]]
 
+ASIDE = 7
+"""How far from its cable a way goes that comes back by it."""
+
 STEP = 20
 """From one number to the next."""
 
@@ -33,7 +36,7 @@ class Overlay:
     def lines(self) -> list[Points]:
         """Return what to draw from place to place: each as the points of a line, its end last."""
         pairs = zip(self._ends, self._ends[1:], strict=False)
-        return [self._line(start, end) for start, end in pairs if start.at != end.at]
+        return [self._line(start, end) for start, end in pairs if start.at != end.at or self._network(start)]
 
     def numbers(self) -> list[tuple[float, float]]:
         """Return where the number of each stop stands."""
@@ -51,7 +54,7 @@ class Overlay:
             return placed.world.middle, placed.world.y
         box = self._spaces.get(stop.at)
         if box is not None:
-            return box.x + 16, box.y + 18
+            return box.x + 15, box.y + 14
         if self._ends[0].at == "" or self._ends[-1].at == "":
             return placed.host.x + 96, placed.host.y + 16
         shared = self._network(self._ends[0])
@@ -75,6 +78,9 @@ class Overlay:
 
     def _line(self, start: Stop, end: Stop) -> Points:
         one, other = self._network(start), self._network(end)
+        if start.at == end.at:  # to the bridge and back
+            up = [(x - ASIDE, y) for x, y in self._up(start, one)]
+            return [*up, *self._up(end, one)[::-1]]
         if one and one == other:
             return [*self._up(start, one), *self._up(end, one)[::-1]]
         return [*self._to_bus(start), *self._to_bus(end)[::-1]]

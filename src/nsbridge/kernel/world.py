@@ -16,10 +16,9 @@ from nsbridge.kernel.rtnetlink import (
     _BRPORT_ISOLATED,
     _BRPORT_MODE,
     _DATA,
-    _IFINFO,
-    _KIND,
     _SLAVE_DATA,
     _SLAVE_KIND,
+    IFINFO,
     IFLA_ADDRESS,
     IFLA_GROUP,
     IFLA_IFNAME,
@@ -29,6 +28,7 @@ from nsbridge.kernel.rtnetlink import (
     IFLA_MASTER,
     IFLA_MTU,
     IFLA_OPERSTATE,
+    INFO_KIND,
     LITTLE,
     _bridge_options,
     get_links,
@@ -50,10 +50,10 @@ _IFF_UP, _IFF_LOOPBACK = 1, 8
 
 def decode_link(body: bytes, names: dict[int, str]) -> SeenLink:
     """Read an RTM_NEWLINK body. names: filled with this link's; the master's name may come later (`named`)."""
-    _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    found = attributes(body, _IFINFO.size)
+    _, _, index, flags, _ = IFINFO.unpack_from(body)
+    found = attributes(body, IFINFO.size)
     info = attributes(found.get(IFLA_LINKINFO, b""))
-    kind = as_text(info.get(_KIND, b""))
+    kind = as_text(info.get(INFO_KIND, b""))
     port = attributes(info.get(_SLAVE_DATA, b"")) if as_text(info.get(_SLAVE_KIND, b"")) == "bridge" else {}
     nsid = found.get(IFLA_LINK_NETNSID)
     names[index] = as_text(found[IFLA_IFNAME])

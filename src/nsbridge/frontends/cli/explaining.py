@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from nsbridge.engine import explain as engine
+from nsbridge.errors import InvalidIntent
 from nsbridge.explain import tell
 from nsbridge.frontends.cli import output
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 def explain(host: Host, args: Any) -> int:
     """Tell what becomes of a packet; exit status 1 if it doesn't arrive, or nobody can say."""
     version = 6 if args.ipv6 else 4 if args.ipv4 else 0
-    told = engine.explain(host, args.source, args.target, version=version, size=args.size, planned=args.planned)
+    if args.size and not args.size.isdecimal():
+        raise InvalidIntent(f"size is {args.size!r}", fix="give a number of bytes")
+    told = engine.explain(host, args.source, args.target, version=version, size=int(args.size or 0))
     path, source = told.path, told.asked.source.name
     if args.json:
         output.as_json(tell.record(path, source))

@@ -13,7 +13,7 @@ EXPLAIN = Verb(
     (
         flag("-4", "--ipv4", help="ask by IPv4"),
         flag("-6", "--ipv6", help="ask by IPv6"),
-        arg("-s", "--size", type=int, default=0, metavar="BYTES", help="of the packet (default: a small one)"),
+        text("-s", "--size", metavar="BYTES", help="of the packet (default: a small one)"),
         flag("-b", "--brief", help="leave the hops out"),
         text("--planned", metavar="FILE", help="explain what this topology file would bring up, before it exists"),
         JSON,
