@@ -27,35 +27,35 @@ ip route add default via 192.168.1.1
 
 CLIENT = "outside=192.168.1.77"
 
+WITH_WAYS = "docker-bridge"
+"""The example that is up."""
+
 DRAWN = (
     (
-        "docker-bridge",
         "docker-bridge",
         ("graph", "--path", CLIENT, "host:8088"),
         "A browser in the LAN asks for port 8088 of the host: its address stays, the destination is rewritten.",
     ),
     (
         "loopback",
-        "docker-bridge",
         ("graph", "--path", "host", "127.0.0.1:8089"),
         "The host asks its own 127.0.0.1, which people think impossible: both addresses are rewritten.",
     ),
     (
         "hairpin",
-        "docker-bridge",
         ("graph", "--path", "ns1", "host:8088"),
         "An endpoint asks the host for a port that is its own, and gets back in through the door it left by.",
     ),
-    ("two-networks", "two-networks", ("graph",), "Two networks, one of them internal; one endpoint is on both."),
-    ("dual-stack", "dual-stack", ("graph",), "IPv4 and IPv6 on one bridge."),
+    ("two-networks", ("graph", "examples/two-networks.yaml"), "Two networks, one of them internal; one endpoint is on both."),
+    ("dual-stack", ("graph", "examples/dual-stack.yaml"), "IPv4 and IPv6 on one bridge."),
 )
-"""Name, example, command, and what is to be seen."""
+"""Name, command, and what is to be seen."""
 
 INDEX = """\
 # Pictures
 
-Drawn by `nsbridge graph --format svg` (`make docs`), of hosts on which an example was up; a test compares them with what
-is drawn now. They follow the light or dark of the page, and say in words what they show to those who can't see them.
+Drawn by `nsbridge graph` (`make docs`), ways of packets on a host where
+[examples/docker-bridge.yaml](../../examples/docker-bridge.yaml) was up; a test compares them with what is drawn now. They follow the light or dark of the page, and say in words what they show to those who can't see them.
 `--format text`, `dot` and `mermaid` draw the same in other ways; a file is drawn before it is up with
 `nsbridge graph FILE`.
 """
@@ -81,20 +81,15 @@ def drawn() -> dict[Path, str]:
     subprocess.run(["sh", "-ec", HOST], check=True)
     found: dict[Path, str] = {BY_HAND: run("script", "examples/docker-bridge.yaml")}
     pages = [INDEX]
-    for example in dict.fromkeys(example for _, example, _, _ in DRAWN):
-        path = f"examples/{example}.yaml"
-        run("up", "-d", "-f", path)
-        for name, its, words, said in DRAWN:
-            if its != example:
-                continue
-            if "--path" in words:
-                _listening(words)
-            # Number and exact version of the process that listens are another's each time.
-            text = re.sub(r"python3[.\d]* \(\d+\)", "python3", run(*words, "--format", "svg"))
-            found[PICTURES / f"{name}.svg"] = text
-            shown = f"`nsbridge {' '.join(words)} --format svg`, [{path}](../../{path})"
-            pages.append(f"\n## {said}\n\n{shown}\n\n![{said}]({name}.svg)\n")
-        run("down", "-f", path, "-t", "0")
+    run("up", "-d", "-f", f"examples/{WITH_WAYS}.yaml")
+    for name, words, said in DRAWN:
+        if "--path" in words:
+            _listening(words)
+        # Number and exact version of the process that listens are another's each time.
+        text = re.sub(r"python3[.\d]* \(\d+\)", "python3", run(*words, "--format", "svg"))
+        found[PICTURES / f"{name}.svg"] = text
+        pages.append(f"\n## {said}\n\n`nsbridge {' '.join(words)} --format svg`\n\n![{said}]({name}.svg)\n")
+    run("down", "-f", f"examples/{WITH_WAYS}.yaml", "-t", "0")
     subprocess.run(["sh", "-ec", "ip link delete eth0"], check=True)
     found[PICTURES / "README.md"] = "".join(pages)
     return found
