@@ -46,7 +46,11 @@ DRAWN = (
         ("graph", "--path", "ns1", "host:8088"),
         "An endpoint asks the host for a port that is its own, and gets back in through the door it left by.",
     ),
-    ("two-networks", ("graph", "examples/two-networks.yaml"), "Two networks, one of them internal; one endpoint is on both."),
+    (
+        "two-networks",
+        ("graph", "examples/two-networks.yaml"),
+        "Two networks, one of them internal, and an endpoint on both.",
+    ),
     ("dual-stack", ("graph", "examples/dual-stack.yaml"), "IPv4 and IPv6 on one bridge."),
 )
 """Name, command, and what is to be seen."""
@@ -54,10 +58,10 @@ DRAWN = (
 INDEX = """\
 # Pictures
 
-Drawn by `nsbridge graph` (`make docs`), ways of packets on a host where
-[examples/docker-bridge.yaml](../../examples/docker-bridge.yaml) was up; a test compares them with what is drawn now. They follow the light or dark of the page, and say in words what they show to those who can't see them.
-`--format text`, `dot` and `mermaid` draw the same in other ways; a file is drawn before it is up with
-`nsbridge graph FILE`.
+Drawn by `nsbridge graph` (`make docs`), the ways of packets on a host where
+[examples/docker-bridge.yaml](../../examples/docker-bridge.yaml) was up; a test compares them with what is drawn now.
+They follow the light or dark of the page, and say in words what they show to those who can't see them. `--format text`,
+`dot` and `mermaid` draw the same in other ways; a file is drawn before it is up with `nsbridge graph FILE`.
 """
 
 

@@ -52,7 +52,8 @@ def chosen(host: Host, network: Network, facts: HostFacts, also: Iterable[Networ
     taken: list[tuple[Network_, str]] = []
     for one in (*host.store.networks(), *also):
         taken += [(subnet.network, f"that of network {one.name!r}") for subnet in one.subnets]
-    taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in (*ours, network.ifname)]
+    ours[network.ifname] = network.name  # if it is there, its name is what stands in the way
+    taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in ours]
     complete = with_subnets(network, taken, seed=host.store.seed())
     if network.watched and not facts.bridge_calls:
         raise Unsupported(

@@ -6,11 +6,10 @@ from nsbridge import codec
 from nsbridge.desired.network import network_things
 from nsbridge.engine import addresses, endpoints, health, networks, policies, ports, services
 from nsbridge.engine.entries import Began, Started
-from nsbridge.engine.foreseen import Promised, foreseen
+from nsbridge.engine.foreseen import Promised, foreseen, foreseen_networks, network_steps
 from nsbridge.errors import InUse, NotFound
 from nsbridge.model.policy import Policy
 from nsbridge.plan.diff import adding, diff, removing
-from nsbridge.plan.step import Plan
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import Netns
 from nsbridge.values import Value
@@ -73,11 +72,7 @@ def _network_change(host: Host, wanted: Network, complete: Network, before: tupl
     """complete: with what is chosen for it. before: networks that are made before this one."""
     have = host.store.network_or_none(wanted.name)
     if have is None:
-        facts, there = host.kernel.facts(), host.store.networks()
-        _, shared = networks.shared_steps(host, (*there, *before, complete), facts)
-        _, promised = networks.shared_steps(host, (*there, *before), facts) if before else (None, Plan())
-        steps = (*_more(shared, promised), *adding(network_things(complete, complete.mtu)))
-        return Change("network", wanted.name, "create", "it doesn't exist", steps)
+        return Change("network", wanted.name, "create", "it doesn't exist", network_steps(host, complete, before))
     if networks.filled(wanted, have) != have:
         return Change("network", wanted.name, "recreate", "the file asks for something else")
     steps = _lost(host, network_things(have, have.mtu))
@@ -98,23 +93,6 @@ def _differing(
 ) -> tuple[list[PublishedPort], list[PublishedPort]]:
     network = host.store.network(service.attachments[0].network)
     return ports.differing(network, service.ports, endpoint.ports if endpoint else ())
-
-
-def _more(plan: Plan, promised: Plan) -> tuple[Step, ...]:
-    """Return the steps of a plan without what another one does already."""
-    done = {thing.identity for step in promised.steps for thing in step.things}
-    left = [step.replace(things=tuple(one for one in step.things if one.identity not in done)) for step in plan.steps]
-    return tuple(step for step in left if step.things)
-
-
-def _completed(host: Host, topology: Topology) -> dict[str, Network]:
-    """Return the file's networks as they are, or as they would be made one after the other."""
-    facts = host.kernel.facts()
-    found: dict[str, Network] = {}
-    for network in topology.networks:
-        have = host.store.network_or_none(network.name)
-        found[network.name] = have or networks.chosen(host, network, facts, found.values())
-    return found
 
 
 class _Looked:
@@ -216,7 +194,7 @@ def decide(
     shared = networks.shared_steps(host, host.store.networks(), host.kernel.facts())[1]
     if shared:
         changes.append(Change("host", "", "mend", "the kernel doesn't hold what networks share", shared.steps))
-    known = _completed(host, topology)
+    known = foreseen_networks(host, topology)
     before: list[Network] = []
     for wanted in topology.networks:
         change = _network_change(host, wanted, known[wanted.name], tuple(before))

@@ -175,56 +175,65 @@ def _spans(
     return slots, spans
 
 
+def _columns(picture: Picture, start: float) -> dict[str, Box]:
+    """A column for each namespace, from left to right; heights come later."""
+    found: dict[str, Box] = {}
+    x = start
+    for path in picture.spaces:
+        found[path] = Box(x, 0, _column(picture, path), 0)
+        x = found[path].right + GAP
+    return found
+
+
+def _uplinks(picture: Picture, x: float, y: float) -> tuple[tuple[str, Box], ...]:
+    """The uplinks' boxes, one below the other."""
+    width, height = _uplink_size(picture)
+    ups = picture.uplinks
+    return tuple([(one.name, Box(x, y + number * (height + 10), width, height)) for number, one in enumerate(ups)])
+
+
+def _bridges(
+    picture: Picture, spans: Iterable[tuple[str, float, float]], top: float
+) -> tuple[tuple[tuple[str, Box], ...], float]:
+    """The bridges' boxes in rows from `top` on, and where the last row ends."""
+    spans = tuple(spans)
+    rows = _rows(spans)
+    tall = {one.name: 28 + LINE * len(bridge_lines(one)) for one in picture.networks}
+    height = max(tall.values(), default=0) + 18
+    boxes = [(name, Box(left, top + rows[name] * height, end - left, tall[name])) for name, left, end in spans]
+    return tuple(boxes), top + height * (max(rows.values(), default=-1) + 1)
+
+
 def place(picture: Picture) -> Placed:
     """Return where everything stands."""
-    up_width, up_height = _uplink_size(picture)
     world = Box(EDGE, 0, 86, 52)
     host_x = world.right + 40
-    start = host_x + EDGE + (up_width + 44 if picture.uplinks else 8)
-    columns, x = {}, start
-    for path in picture.spaces:
-        columns[path] = Box(x, 0, _column(picture, path), 0)
-        x += columns[path].width + GAP
+    start = host_x + EDGE + (_uplink_size(picture)[0] + 44 if picture.uplinks else 8)
+    columns = _columns(picture, start)
     chips = {path: chip_texts(picture, path) for path in columns}
     band = max([len(texts) for texts in chips.values()], default=0) * (CHIP + 4)
-    slots, spans = _spans(picture, columns, start)
-    rows = _rows(spans)
     host_y = EDGE + (18 if band else 0)
-    ups = len(picture.uplinks) * (up_height + 10)
-    bus = host_y + 30 + max(band, ups, 24) + 10
-    first = bus + 26
-    tall = {one.name: 28 + LINE * len(bridge_lines(one)) for one in picture.networks}
-    row_height = max(tall.values(), default=0) + 18
-    host_bottom = first + row_height * (max(rows.values(), default=-1) + 1) + 4
-    below = host_bottom + WIRE
+    uplinks = _uplinks(picture, host_x + EDGE, host_y + 30)
+    bus = max(host_y + 30 + max(band, 24), *[box.bottom + 10 for _, box in uplinks], 0) + 10
+    slots, spans = _spans(picture, columns, start)
+    bridges, rows_end = _bridges(picture, spans, bus + 26)
+    host_bottom = rows_end + 4
     lines = {path: TITLE + 10 + LINE * len(space_lines(picture, path)) for path in columns}
-    right = max([x - GAP, start, *[end for _, _, end in spans]]) + EDGE
-    uplinks = tuple(
-        [
-            (one.name, Box(host_x + EDGE, host_y + 30 + number * (up_height + 10), up_width, up_height))
-            for number, one in enumerate(picture.uplinks)
-        ]
-    )
-    middle = uplinks[0][1].y + up_height / 2 if uplinks else host_y + 50
+    right = max([start, *[box.right for box in columns.values()], *[box.right for _, box in bridges]]) + EDGE
+    middle = uplinks[0][1].y + uplinks[0][1].height / 2 if uplinks else host_y + 50
+    ways_in = {path: _way_in(picture, path, slots) for path in columns}
     return Placed(
-        right + EDGE,
-        below + max(lines.values(), default=-WIRE) + EDGE,
-        world.replace(y=middle - world.height / 2),
-        Box(host_x, host_y, right - host_x, host_bottom - host_y),
-        uplinks,
-        tuple(
-            [(name, Box(left, first + rows[name] * row_height, end - left, tall[name])) for name, left, end in spans]
-        ),
-        tuple([(path, box.replace(y=below, height=lines[path])) for path, box in columns.items()]),
-        tuple(slots.items()),
-        tuple([(path, _way_in(picture, path, slots)) for path in columns]),
-        tuple(
-            [
-                (path, _chips(texts, _way_in(picture, path, slots) + BESIDE / 2, host_y + 10))
-                for path, texts in chips.items()
-            ]
-        ),
-        bus,
+        width=right + EDGE,
+        height=host_bottom + WIRE + max(lines.values(), default=-WIRE) + EDGE,
+        world=world.replace(y=middle - world.height / 2),
+        host=Box(host_x, host_y, right - host_x, host_bottom - host_y),
+        uplinks=uplinks,
+        bridges=bridges,
+        spaces=tuple([(path, box.replace(y=host_bottom + WIRE, height=lines[path])) for path, box in columns.items()]),
+        slots=tuple(slots.items()),
+        ways_in=tuple(ways_in.items()),
+        chips=tuple([(path, _chips(chips[path], ways_in[path] + BESIDE / 2, host_y + 10)) for path in columns]),
+        bus=bus,
     )
 
 
