@@ -28,7 +28,7 @@ def look(host: Host, subject: str = "") -> ToldRules:
     """
     meant = (skeleton(), guard_table())
     elements = _about(host, subject) if subject else _all(host)
-    return rules.told(host.kernel.firewall(), meant, elements, only=bool(subject))
+    return rules.told(host.kernel.every_rule(), meant, elements, only=bool(subject))
 
 
 def _all(host: Host) -> tuple[Element, ...]:

@@ -135,7 +135,7 @@ if TYPE_CHECKING:
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""
 
-        def firewall(self) -> Firewall:
+        def every_rule(self) -> Firewall:
             """Read every rule of the host, whoever made it. Costs a dump of all tables, but of no set."""
 
         def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:

@@ -216,7 +216,7 @@ class LinuxKernel:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
 
-    def firewall(self) -> Firewall:
+    def every_rule(self) -> Firewall:
         """Read every rule of the host, whoever made it."""
         from nsbridge.kernel.fwread import read_firewall
 
