@@ -33,8 +33,8 @@ _OURS = Rule((Match("mark", (MARK_BIT, MARK_BIT)), Accept()), why=ALIAS)
 _IPTABLES = f"-m mark --mark {MARK_BIT:#x}/{MARK_BIT:#x} -m comment --comment {ALIAS} -j ACCEPT"
 
 
-def firewall(verb: Verb, things: Iterable[Thing]) -> list[Command]:
-    """Return the commands about what of these things is firewall, in the order of apply.py."""
+def firewall(verb: Verb, things: Iterable[Thing], before: Iterable[Thing] = ()) -> list[Command]:
+    """Return the commands about what of these things is firewall, in the order of apply.py. before: isn't asked."""
     things = tuple(things)
     tables = [thing for thing in things if isinstance(thing, Table)]
     elements = [thing for thing in things if isinstance(thing, Element)]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from nsbridge.explain.picture import Picture, Stop
-    from nsbridge.explain.placing import Placed
+    from nsbridge.explain.placing import Arrangement
 
     Points: TypeAlias = list[tuple[float, float]]
 
@@ -27,7 +27,7 @@ STEP = 20
 class Overlay:
     """The stops of a picture, placed."""
 
-    def __init__(self, picture: Picture, placed: Placed) -> None:
+    def __init__(self, picture: Picture, placed: Arrangement) -> None:
         self._picture, self._placed = picture, placed
         self._bridges, self._spaces, self._slots = dict(placed.bridges), dict(placed.spaces), dict(placed.slots)
         ends = [place for place, stop in enumerate(picture.way) if stop.at != "" or place in (0, len(picture.way) - 1)]

@@ -60,7 +60,7 @@ class Box(Value):
         return self.x + self.width
 
 
-class Placed(Value):
+class Arrangement(Value):
     """A layout: boxes by uplink, network and namespace (path).
 
     slots: the x of each endpoint's cable, by network and namespace. ways_in: the x at which published ports lead in, by
@@ -204,7 +204,7 @@ def _bridges(
     return tuple(boxes), top + height * (max(rows.values(), default=-1) + 1)
 
 
-def place(picture: Picture) -> Placed:
+def place(picture: Picture) -> Arrangement:
     """Return where everything stands."""
     world = Box(EDGE, 0, 86, 52)
     host_x = world.right + 40
@@ -222,7 +222,7 @@ def place(picture: Picture) -> Placed:
     right = max([start, *[box.right for box in columns.values()], *[box.right for _, box in bridges]]) + EDGE
     middle = uplinks[0][1].y + uplinks[0][1].height / 2 if uplinks else host_y + 50
     ways_in = {path: _way_in(picture, path, slots) for path in columns}
-    return Placed(
+    return Arrangement(
         width=right + EDGE,
         height=host_bottom + WIRE + max(lines.values(), default=-WIRE) + EDGE,
         world=world.replace(y=middle - world.height / 2),

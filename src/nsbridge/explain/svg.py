@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nsbridge.explain.picture import Picture
-    from nsbridge.explain.placing import Box, Placed
+    from nsbridge.explain.placing import Box, Arrangement
 
 LIGHT = {
     "page": "#ffffff",
@@ -152,7 +152,7 @@ def described(picture: Picture) -> str:
 # ------------------------------------------------------------------ parts
 
 
-def _outer_wires(placed: Placed) -> list[str]:
+def _outer_wires(placed: Arrangement) -> list[str]:
     world = placed.world
     found = []
     for _, box in placed.uplinks:
@@ -161,7 +161,7 @@ def _outer_wires(placed: Placed) -> list[str]:
     return found
 
 
-def _outside(picture: Picture, placed: Placed) -> list[str]:
+def _outside(picture: Picture, placed: Arrangement) -> list[str]:
     world, found = placed.world, []
     ellipse = (
         f'<ellipse class="world" cx="{_n(world.middle)}" cy="{_n(world.y + 26)}" rx="{_n(world.width / 2)}" ry="26"/>'
@@ -175,7 +175,7 @@ def _outside(picture: Picture, placed: Placed) -> list[str]:
     return found
 
 
-def _cables(picture: Picture, placed: Placed) -> list[str]:
+def _cables(picture: Picture, placed: Arrangement) -> list[str]:
     """The ways out, the veth pairs, and the dashed ways in; the boxes cover where they cross."""
     found = []
     bridges, spaces, ways_in = dict(placed.bridges), dict(placed.spaces), dict(placed.ways_in)
@@ -200,7 +200,7 @@ def _cables(picture: Picture, placed: Placed) -> list[str]:
     return found
 
 
-def _bridges(picture: Picture, placed: Placed) -> list[str]:
+def _bridges(picture: Picture, placed: Arrangement) -> list[str]:
     boxes = dict(placed.bridges)
     found = []
     for network in picture.networks:
@@ -214,7 +214,7 @@ def _bridges(picture: Picture, placed: Placed) -> list[str]:
     return found
 
 
-def _spaces(picture: Picture, placed: Placed) -> list[str]:
+def _spaces(picture: Picture, placed: Arrangement) -> list[str]:
     found = []
     slots = dict(placed.slots)
     drivers = {network.name: network.driver for network in picture.networks}
@@ -230,7 +230,7 @@ def _spaces(picture: Picture, placed: Placed) -> list[str]:
     return found
 
 
-def _chips(picture: Picture, placed: Placed) -> list[str]:
+def _chips(picture: Picture, placed: Arrangement) -> list[str]:
     found = []
     for path, chips in placed.chips:
         if not all(is_private(port) for one in picture.within(path) for port in one.ports):
@@ -266,7 +266,7 @@ def _way_numbers(overlay: Overlay) -> list[str]:
     return [_number(x, y, number) for number, (x, y) in enumerate(overlay.numbers(), 1)]
 
 
-def _legend(picture: Picture, placed: Placed) -> list[str]:
+def _legend(picture: Picture, placed: Arrangement) -> list[str]:
     found = []
     for number, stop in enumerate(picture.way, 1):
         y = placed.height + 6 + 20 * (number - 1)

@@ -1,4 +1,4 @@
-"""What was done, or would be, as commands that a person could type: `ip`, `bridge`, `tc`, `sysctl` and `nft`.
+"""What was done, or would be, as commands that a person could type: of `ip`, `nft` and their like.
 
 A transcript is made from the same steps that are applied, so it can't tell anything else; and a test types it by hand
 in one namespace, applies the steps in another, and compares what the kernels then hold.
@@ -12,7 +12,7 @@ person who types a lesson line by line is never less safe than we are.
 from __future__ import annotations
 
 from nsbridge.errors import InvalidIntent
-from nsbridge.explain import iproute, nft
+from nsbridge.explain import iproute, nft, xtables
 from nsbridge.explain.command import Chapter, Command, space
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.plan.diff import phase, removing
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from nsbridge.plan.step import Step, Verb
     from nsbridge.state.things import Thing
 
-    Firewall: TypeAlias = Callable[[Verb, Iterable[Thing]], list[Command]]
-    """What a style is: commands about the tables, elements and accepts among some things."""
+    Firewall: TypeAlias = Callable[[Verb, Iterable[Thing], Iterable[Thing]], list[Command]]
+    """What a style is: commands about the firewall things among some. The last: those that change, as they were."""
 
-STYLES: dict[str, Firewall] = {"nft": nft.firewall}
+STYLES: dict[str, Firewall] = {"nft": nft.firewall, "iptables": xtables.firewall}
 """In which words the firewall is told, by name."""
 
 DEFAULT_STYLE = "nft"
@@ -42,14 +42,16 @@ def style_named(name: str) -> Firewall:
     return STYLES[name]
 
 
-def commands(verb: Verb, things: Iterable[Thing], firewall: Firewall) -> tuple[Command, ...]:
-    """Return the commands of one step."""
+def commands(
+    verb: Verb, things: Iterable[Thing], firewall: Firewall, before: Iterable[Thing] = ()
+) -> tuple[Command, ...]:
+    """Return the commands of one step. before: for a change, the things as they were."""
     things = tuple(things)
     if verb == "add":
-        return (*iproute.adding(things), *firewall("add", things))
+        return (*iproute.adding(things), *firewall("add", things, ()))
     if verb == "change":
-        return (*iproute.changing(things), *firewall("change", things))
-    return (*firewall("remove", things), *iproute.removing(things))
+        return (*iproute.changing(things), *firewall("change", things, before))
+    return (*firewall("remove", things, ()), *iproute.removing(things))
 
 
 def told(steps: Iterable[Step], style: str = DEFAULT_STYLE) -> tuple[Chapter, ...]:
@@ -57,7 +59,7 @@ def told(steps: Iterable[Step], style: str = DEFAULT_STYLE) -> tuple[Chapter, ..
     firewall = style_named(style)
     found = []
     for step in steps:
-        some = commands(step.verb, step.things, firewall)
+        some = commands(step.verb, step.things, firewall, step.before)
         if some:
             found.append(Chapter(f"{step.verb} {step.why}".replace("add undo: ", "undo: "), some))
     return tuple(found)
@@ -150,7 +152,7 @@ _HEAD = """\
 #
 # {about}
 # Written by nsbridge for a host like the one it was asked on: its uplink, its settings and its firewall. To be run as
-# root, with iproute2, procps and nftables.
+# root, with iproute2, procps and {firewall}.
 set -eu
 """
 
@@ -176,11 +178,12 @@ def _through_function(command: Command) -> Command:
 
 def script(chapters: Iterable[Chapter], title: str, about: str, spaces: Iterable[str] = ()) -> str:
     """Return chapters as a script for sh(1). spaces: namespaces (paths) that it needs and doesn't make."""
-    parts = [_HEAD.format(title=title, about=about)]
+    chapters = tuple(chapters)
+    typed = any(one.text.startswith("iptables") for chapter in chapters for one in chapter.commands)
+    parts = [_HEAD.format(title=title, about=about, firewall="nftables and iptables" if typed else "nftables")]
     names = [space(path) for path in spaces]
     if names:
         parts.append(f"# These namespaces belong to others, and have to be there: {', '.join(names)}\n")
-    chapters = tuple(chapters)
     if any(nft.TARGET in command.text for chapter in chapters for command in chapter.commands):
         parts.append(_RULES_FUNCTION)
     for number, chapter in enumerate(chapters, 1):
