@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.api.command import Command
     from nsbridge.api.endpoint import Endpoint
+    from nsbridge.api.explaining import Explanation, explained
     from nsbridge.api.host import throwaway
     from nsbridge.api.looking import endpoints, gc, networks, run
     from nsbridge.api.network import Network
@@ -44,6 +45,7 @@ __all__ = [
     "Decision",
     "Endpoint",
     "Exhausted",
+    "Explanation",
     "InUse",
     "InvalidFile",
     "InvalidIntent",
@@ -59,6 +61,7 @@ __all__ = [
     "Unsupported",
     "down",
     "endpoints",
+    "explained",
     "gc",
     "networks",
     "planned",
@@ -70,6 +73,7 @@ __all__ = [
 _HOMES = {
     "api.command": "Command",
     "api.endpoint": "Endpoint",
+    "api.explaining": "Explanation explained",
     "api.host": "throwaway",
     "api.looking": "endpoints gc networks run",
     "api.network": "Network",

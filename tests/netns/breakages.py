@@ -112,9 +112,11 @@ BREAKAGES = (
              "nsbridge mend", OUT, "7", "iptables-legacy -P FORWARD ACCEPT"),
     Breakage("a rule against the server's port", "nft 'add table inet theirs; add chain inet theirs f "
              "{ type filter hook forward priority 10; }; add rule inet theirs f tcp dport 80 drop'",
-             "outside host:8080", "inet theirs f: tcp dport 80 drop", "nft insert rule", PUBLISHED, "2", "nft delete table inet theirs"),
+             "outside host:8080", "inet theirs f: tcp dport 80 drop", "nft insert rule", PUBLISHED, "2",
+             "nft delete table inet theirs"),
     Breakage("a rule in a chain that FORWARD jumps to", "iptables -N ufw-like; "
-             "iptables -A ufw-like -d 10.77.0.2 -j DROP; iptables -I FORWARD -j ufw-like", "outside host:8080", "ufw-like", "iptables-nft -I ufw-like 1",
+             "iptables -A ufw-like -d 10.77.0.2 -j DROP; iptables -I FORWARD -j ufw-like", "outside host:8080",
+             "ufw-like", "iptables-nft -I ufw-like 1",
              PUBLISHED, "1, 3", "iptables -D FORWARD -j ufw-like; iptables -F ufw-like; iptables -X ufw-like"),
     Breakage("the same in iptables-legacy", "iptables-legacy -I FORWARD -p tcp --dport 80 -j REJECT", "web outside:80",
              "-p tcp", "iptables-legacy -I FORWARD 1", OUT, "7", "iptables-legacy -F FORWARD"),
@@ -179,7 +181,8 @@ BREAKAGES = (
     Breakage("a policy rule that forbids", "ip rule add from 10.77.0.2 priority 100 prohibit", "web outside:80",
              "100: from 10.77.0.2/32 prohibit", "ip rule del priority 100", OUT, "33"),
     Breakage("a wrong neighbour for ever", "ip neigh replace 10.77.0.2 lladdr 02:00:00:00:00:99 "
-             "dev nsb-front nud permanent", "outside host:8080", "10.77.0.2 lladdr 02:00:00:00:00:99 permanent", "ip neigh del", PUBLISHED, "34"),
+             "dev nsb-front nud permanent", "outside host:8080",
+             "10.77.0.2 lladdr 02:00:00:00:00:99 permanent", "ip neigh del", PUBLISHED, "34"),
     # the bridge
     Breakage("isolated ports", "for port in $(ls /sys/class/net/nsb-front/brif); do "
              "ip link set $port type bridge_slave isolated on; done", "web db:80", "isolated", "nsbridge mend", NEAR),
