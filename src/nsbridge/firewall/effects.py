@@ -130,8 +130,6 @@ def rewritten(part: Rewrite, view: View) -> list[tuple[Packet | None, str, str]]
     """The packet after a NAT statement: in each way, what it did and what nobody can say. None: it is dropped."""
     kind = "snat" if part.kind in ("snat", "masquerade") else "dnat"
     packet = view.packet
-    if part.kind in ("snat", "dnat") and part.family and part.family != packet.family:
-        return []  # NFT_BREAK, as for a packet of the other family
     if kind in packet.ct.settled:
         return [(packet, part.kind, "")]
     found: list[tuple[Packet | None, str, str]] = []
