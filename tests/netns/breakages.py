@@ -263,7 +263,7 @@ def workshop() -> Iterator[Lab]:
 
 def _big(address: str) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(0.3)
+        sock.settimeout(0.1)
         sock.sendto(b"x" * 1372, (address, 53))
         try:
             return bool(sock.recv(4096))
@@ -282,7 +282,7 @@ def _from(source: str, address: str, port: int, timeout_s: float) -> bool:
         return True
 
 
-def answered(lab: Lab, probe: tuple[str, str, str], timeout_s: float = 0.25) -> bool:
+def answered(lab: Lab, probe: tuple[str, str, str], timeout_s: float = 0.1) -> bool:
     """Send the real thing."""
     where, address, what = probe
     name, _, source = where.partition(" from ")
@@ -290,7 +290,7 @@ def answered(lab: Lab, probe: tuple[str, str, str], timeout_s: float = 0.25) -> 
     if source:
         return inside(ns and lab.ns(ns), lambda: _from(source, address, int(what), timeout_s))
     if what == "ping":
-        return lab.sh(f"ping -c 1 -W 0.3 {address}", ns, check=False).status == 0
+        return lab.sh(f"ping -c 1 -W 0.1 {address}", ns, check=False).status == 0
     if what == "big":
         return _big(address)
     shown = f"[{address}]" if ":" in address else address

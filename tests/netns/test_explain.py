@@ -38,8 +38,7 @@ def asked(host: Host, proto: str, start: str | None, to: str, port: int) -> Path
     return explain(host, start or "host", f"{shown}:{port}/{'tcp' if proto == 'http' else 'udp'}").path
 
 
-@pytest.mark.parametrize("lab", ["none", "iptables-nft+iptables-legacy+nft"], indirect=True)
-@pytest.mark.parametrize("calls", [0, 1])
+@pytest.mark.parametrize(("lab", "calls"), [("none", 0), ("iptables-nft+iptables-legacy+nft", 1)], indirect=["lab"])
 def test_every_path_is_foreseen(lab: Lab, calls: int) -> None:
     """Who answers, and as whom the client is seen, as the server itself tells. calls: of br_netfilter."""
     for name in ("iptables", "ip6tables"):
