@@ -112,9 +112,11 @@ BREAKAGES = (
              "nsbridge mend", OUT, "7", "iptables-legacy -P FORWARD ACCEPT"),
     Breakage("a rule against the server's port", "nft 'add table inet theirs; add chain inet theirs f "
              "{ type filter hook forward priority 10; }; add rule inet theirs f tcp dport 80 drop'",
-             "outside host:8080", "inet theirs f: tcp dport 80 drop", "nft insert rule", PUBLISHED, "2", "nft delete table inet theirs"),
+             "outside host:8080", "inet theirs f: tcp dport 80 drop", "nft insert rule", PUBLISHED, "2",
+             "nft delete table inet theirs"),
     Breakage("a rule in a chain that FORWARD jumps to", "iptables -N ufw-like; "
-             "iptables -A ufw-like -d 10.77.0.2 -j DROP; iptables -I FORWARD -j ufw-like", "outside host:8080", "ufw-like", "iptables-nft -I ufw-like 1",
+             "iptables -A ufw-like -d 10.77.0.2 -j DROP; iptables -I FORWARD -j ufw-like", "outside host:8080",
+             "ufw-like", "iptables-nft -I ufw-like 1",
              PUBLISHED, "1, 3", "iptables -D FORWARD -j ufw-like; iptables -F ufw-like; iptables -X ufw-like"),
     Breakage("the same in iptables-legacy", "iptables-legacy -I FORWARD -p tcp --dport 80 -j REJECT", "web outside:80",
              "-p tcp", "iptables-legacy -I FORWARD 1", OUT, "7", "iptables-legacy -F FORWARD"),
@@ -179,7 +181,8 @@ BREAKAGES = (
     Breakage("a policy rule that forbids", "ip rule add from 10.77.0.2 priority 100 prohibit", "web outside:80",
              "100: from 10.77.0.2/32 prohibit", "ip rule del priority 100", OUT, "33"),
     Breakage("a wrong neighbour for ever", "ip neigh replace 10.77.0.2 lladdr 02:00:00:00:00:99 "
-             "dev nsb-front nud permanent", "outside host:8080", "10.77.0.2 lladdr 02:00:00:00:00:99 permanent", "ip neigh del", PUBLISHED, "34"),
+             "dev nsb-front nud permanent", "outside host:8080",
+             "10.77.0.2 lladdr 02:00:00:00:00:99 permanent", "ip neigh del", PUBLISHED, "34"),
     # the bridge
     Breakage("isolated ports", "for port in $(ls /sys/class/net/nsb-front/brif); do "
              "ip link set $port type bridge_slave isolated on; done", "web db:80", "isolated", "nsbridge mend", NEAR),
@@ -260,7 +263,7 @@ def workshop() -> Iterator[Lab]:
 
 def _big(address: str) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(0.3)
+        sock.settimeout(0.1)
         sock.sendto(b"x" * 1372, (address, 53))
         try:
             return bool(sock.recv(4096))
@@ -279,7 +282,7 @@ def _from(source: str, address: str, port: int, timeout_s: float) -> bool:
         return True
 
 
-def answered(lab: Lab, probe: tuple[str, str, str], timeout_s: float = 0.25) -> bool:
+def answered(lab: Lab, probe: tuple[str, str, str], timeout_s: float = 0.1) -> bool:
     """Send the real thing."""
     where, address, what = probe
     name, _, source = where.partition(" from ")
@@ -287,7 +290,7 @@ def answered(lab: Lab, probe: tuple[str, str, str], timeout_s: float = 0.25) -> 
     if source:
         return inside(ns and lab.ns(ns), lambda: _from(source, address, int(what), timeout_s))
     if what == "ping":
-        return lab.sh(f"ping -c 1 -W 0.3 {address}", ns, check=False).status == 0
+        return lab.sh(f"ping -c 1 -W 0.1 {address}", ns, check=False).status == 0
     if what == "big":
         return _big(address)
     shown = f"[{address}]" if ":" in address else address

@@ -1,8 +1,8 @@
 """A host between two others, frames made by hand that cross it, and what the kernel and the evaluator say of each.
 
-    left                         the host                          right
-    l1 10.1.0.2 ──── veth ──── l0 10.1.0.1 · r0 10.2.0.1 ──── veth ──── r1 10.2.0.2, default route of the host
-       fd01::2                    fd01::1     fd02::1                      fd02::2
+left                         the host                          right
+l1 10.1.0.2 ──── veth ──── l0 10.1.0.1 · r0 10.2.0.1 ──── veth ──── r1 10.2.0.2, default route of the host
+   fd01::2                    fd01::1     fd02::1                      fd02::2
 """
 
 from __future__ import annotations
@@ -46,13 +46,16 @@ for link in l0:1 r0:2; do
   ip addr add 10.$number.0.1/24 dev $name; ip addr add fd0$number::1/64 dev $name nodad; ip link set $name up
 done
 ip link set lo up
+for name in left right; do ip netns exec $name sysctl -qw net.ipv6.conf.all.disable_ipv6=1; done
 ip -n left link set l1 up; ip -n right link set r1 up
 ip neigh add 10.1.0.2 lladdr {L1_MAC} dev l0; ip neigh add fd01::2 lladdr {L1_MAC} dev l0
 ip neigh add 10.2.0.2 lladdr {R1_MAC} dev r0; ip neigh add fd02::2 lladdr {R1_MAC} dev r0
 ip route add default via 10.2.0.2; ip -6 route add default via fd02::2
 """
 
-TRACER = 'table inet tracer { chain on { type filter hook prerouting priority -1000; iifname "l0" meta nftrace set 1; }; }'
+TRACER = (
+    'table inet tracer { chain on { type filter hook prerouting priority -1000; iifname "l0" meta nftrace set 1; }; }'
+)
 
 
 class Between(Unknown):
@@ -79,9 +82,7 @@ class Between(Unknown):
             return "local" if not ifname or address in own else "unicast"
         return "broadcast" if str(address) in ("10.1.0.255", "10.2.0.255") else "unicast"
 
-    def route(
-        self, daddr: object, saddr: object = None, *, iif: str = "", oif: str = "", mark: int = 0
-    ) -> str | None:
+    def route(self, daddr: object, saddr: object = None, *, iif: str = "", oif: str = "", mark: int = 0) -> str | None:
         if daddr in OWN:
             return "lo"
         return next((link for net, link in LINK_OF.items() if daddr in net), "r0")
@@ -94,7 +95,6 @@ class Between(Unknown):
 
     def socket(self, packet: Packet) -> bool | None:
         return False
-
 
 
 class Crossing:
@@ -204,29 +204,24 @@ def foreseen(firewall: Firewall, packet: Packet) -> list[Outcome]:
         return found
     if after.daddr in OWN:
         return [*found, hook(firewall, "input", after, around)]
-    after = after.replace(oif=around.route(after.daddr) or "")
+    after = after.replace(oif=around.route(after.daddr) or "", ttl=(after.ttl or 64) - 1)
     found.append(hook(firewall, "forward", after, around))
     if found[-1].verdict == "accept":
         found.append(hook(firewall, "postrouting", found[-1].packet, around))
     return found
 
 
-def rules_told(events: Iterable[Traced]) -> list[tuple[str, str, str, int, str]]:
+def rules_told(events: Iterable[Traced]) -> list[str]:
     """Rules and policies of the kernel's trace, in order."""
     return [
-        (one.family, one.table, one.chain, one.handle, one.verdict if one.kind == "policy" else "")
-        for one in events
-        if one.kind != "return"
+        f"{one.family} {one.table} {one.chain} {one.handle or one.verdict}" for one in events if one.kind != "return"
     ]
 
 
-def rules_met(outcomes: Iterable[Outcome]) -> list[tuple[str, str, str, int, str]]:
+def rules_met(outcomes: Iterable[Outcome]) -> list[str]:
     """The same of the evaluator's answer."""
-    found = []
-    for outcome in outcomes:
-        found += [_key(met) for met in outcome.met if met.table != "tracer"]
-    return found
+    return [_key(met) for outcome in outcomes for met in outcome.met if met.table != "tracer"]
 
 
-def _key(met: Met) -> tuple[str, str, str, int, str]:
-    return met.family, met.table, met.chain, met.handle, met.verdict if met.index < 0 else ""
+def _key(met: Met) -> str:
+    return f"{met.family} {met.table} {met.chain} {met.verdict if met.index < 0 else met.handle}"

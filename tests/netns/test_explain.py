@@ -22,6 +22,7 @@ from reach import (
     world,
 )
 
+import nsbridge
 from nsbridge.engine.explain import explain, world_of
 from nsbridge.explain.path import Path, Question, walk
 from nsbridge.firewall.packet import Packet
@@ -37,8 +38,7 @@ def asked(host: Host, proto: str, start: str | None, to: str, port: int) -> Path
     return explain(host, start or "host", f"{shown}:{port}/{'tcp' if proto == 'http' else 'udp'}").path
 
 
-@pytest.mark.parametrize("lab", ["none", "iptables-nft+iptables-legacy+nft"], indirect=True)
-@pytest.mark.parametrize("calls", [0, 1])
+@pytest.mark.parametrize(("lab", "calls"), [("none", 0), ("iptables-nft+iptables-legacy+nft", 1)], indirect=["lab"])
 def test_every_path_is_foreseen(lab: Lab, calls: int) -> None:
     """Who answers, and as whom the client is seen, as the server itself tells. calls: of br_netfilter."""
     for name in ("iptables", "ip6tables"):
@@ -105,6 +105,18 @@ def test_json_is_stable(lab: Lab, nb: object) -> None:
         == "A tcp connection from outside to 198.51.100.1:81 is refused: nobody listens on port 81/tcp on the host."
     )
     assert told["way"]["hops"][0]["netns"] == f"/run/netns/{OUTSIDE}"
+
+
+def test_the_python_of_it(lab: Lab) -> None:
+    told = nsbridge.explained("outside", "host:81")
+    assert not told
+    assert str(told).endswith("is refused: nobody listens on port 81/tcp on the host.")
+    assert told.fix == ()
+    assert told.record()["fate"] == told.path.fate == "refused"
+    lab.serve("host", "http:81")
+    assert nsbridge.explained("outside", "host:81")
+    # A path leads anywhere: here into a namespace that knows nothing of us.
+    assert nsbridge.explained("/run/netns/outside", "198.51.100.1").path.out.packet.saddr == ip_address("198.51.100.2")
 
 
 def test_names_that_nobody_has(lab: Lab, nb: object) -> None:

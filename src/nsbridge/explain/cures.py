@@ -253,11 +253,7 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
     ours = met.owner == "nsbridge"
     thing = f"{place(met)}: {met.text}"
     does = "refuses" if met.verdict.startswith("reject") else "drops"
-    why = (
-        f"the policy of chain {met.chain} {does} it"
-        if met.index < 0
-        else f"a rule of {met.owner or met.table} {does} it"
-    )
+    why = f"the policy of {place(met)} {does} it" if met.index < 0 else f"a rule of {met.owner or met.table} {does} it"
     kind = "ours" if ours else "rule"
     if ours and met.chain == ADMIN:
         fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"

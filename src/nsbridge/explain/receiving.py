@@ -114,8 +114,9 @@ def _reverse_path(walk: Walk) -> Culprit | None:
     back = lookup(walk.space, packet.saddr, src=packet.daddr, mark=0)
     if back.kind == "unicast" and (mode == _LOOSE or any(link == packet.iif for link, _ in _ways(back))):
         return None
-    where = f"leads out by {back.link}" if back.kind == "unicast" else "there is none"
-    why = f"it came in by {packet.iif}, but of the way back to {packet.saddr} {where}: reverse path filter"
+    way = f"the way back to {packet.saddr} leads out by {back.link}"
+    way = way if back.kind == "unicast" else f"there is no way back to {packet.saddr}"
+    why = f"it came in by {packet.iif}, but {way}: the reverse path filter drops it"
     key = f"net/ipv4/conf/{packet.iif}/rp_filter"
     if walk.setting("net/ipv4/conf/all/rp_filter") >= walk.setting(key):
         return cures.setting(walk, "net/ipv4/conf/all/rp_filter", "0", why, also=(key,))
@@ -171,7 +172,7 @@ def deliver(walk: Walk) -> Stage | None:
     if packet.proto in ("icmp", "icmpv6"):
         key = "net/ipv4/icmp_echo_ignore_all" if walk.version == 4 else "net/ipv6/icmp/echo_ignore_all"
         if walk.setting(key):
-            why = "this namespace answers no echo requests"
+            why = f"{cures.called(walk.netns)} answers no echo requests"
             walk.hop("icmp", cures.shown(key, "1"), "drop", why)
             walk.end(DROPPED, cures.setting(walk, key, "0", why))
             return None

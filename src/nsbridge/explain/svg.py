@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nsbridge.explain.picture import Picture
-    from nsbridge.explain.placing import Box, Arrangement
+    from nsbridge.explain.placing import Arrangement, Box
 
 LIGHT = {
     "page": "#ffffff",

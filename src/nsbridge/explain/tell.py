@@ -28,7 +28,8 @@ def asked(path: Path, source: str) -> str:
 
 def _reached(path: Path) -> str:
     leg, question = path.out, path.question.packet
-    whom = f" ({leg.to})" if leg.to else ""
+    name = leg.to.partition(" (")[0]
+    whom = f" ({name})" if name else ""
     where = "in " + called(leg.netns) if leg.netns else "on the host"
     as_ = f" as {leg.packet.to}" if leg.packet.to != question.to else ""
     return f"arrives {where}{as_}{whom} and is seen to come from {leg.packet.saddr}"
@@ -56,7 +57,7 @@ def sentence(path: Path, source: str) -> str:
     if culprit is None:
         return f"{said} {verb}."
     where = called(culprit.netns)
-    place = "" if where in culprit.why else " (on the host)" if not culprit.netns else f" (in {where})"
+    place = "" if where in culprit.why or not culprit.netns else f" (in {where})"
     return f"{said} {verb}: {culprit.why}{place}."
 
 

@@ -82,14 +82,19 @@ _LAST = 1 << 31
 
 
 def base_chains(firewall: Firewall, name: str, layer: str, device: str = "") -> list[Base]:
-    """Base chains at a hook in the order in which a packet meets them; those of type nat are in it too."""
+    """Base chains at a hook in the order in which a packet meets them; those of type nat are in it too.
+
+    Of two with one priority the kernel asks the younger one first (nf_hook_entries_grow). The age of chains in
+    different tables isn't told by anything, so that of their tables stands for it.
+    """
     found: list[tuple[int, Base]] = []
     for table in firewall.tables:
         if table.dormant or not (table.family == layer or (table.family == "inet" and layer in ("ip", "ip6"))):
             continue
-        for chain in table.chains:
+        for chain in sorted(table.chains, key=lambda one: one.handle):
             if chain.hook == name and (not device or device in chain.devices):
                 found.append((chain.priority, (table, chain)))
+    found.reverse()
     found.sort(key=lambda one: one[0])
     return [base for _, base in found]
 
@@ -105,7 +110,8 @@ def hook(
     decided now or known from its `Ct` has been carried out.
     """
     layer = layer or packet.family
-    stations = _stations(base_chains(firewall, name, layer, device), name, ip=layer in ("ip", "ip6"))
+    bases = base_chains(firewall, name, layer, device)
+    stations = _stations(bases, name, ip=layer in ("ip", "ip6"), tracks=layer in firewall.tracks)
     at = _Hook(firewall, name, around)
     ways = [End("accept", packet, None)]
     for station in stations:
@@ -113,15 +119,15 @@ def hook(
     return at.outcome(ways)
 
 
-def _stations(bases: list[Base], name: str, *, ip: bool) -> list[Station]:
+def _stations(bases: list[Base], name: str, *, ip: bool, tracks: bool) -> list[Station]:
     """Chains one by one, those of type nat together where the NAT core stands, and conntrack among them."""
     nat = [base for base in bases if ip and base[1].kind == "nat"]
     found: list[tuple[int, int, Station]] = [
         (base[1].priority, 1, base) for base in bases if not (ip and base[1].kind == "nat")
     ]
-    if ip and name in ("prerouting", "output"):
+    if tracks and name in ("prerouting", "output"):
         found.append((_CONNTRACK, 0, "conntrack"))
-    if ip and name in _NAT_AT:
+    if tracks and name in _NAT_AT:
         found.append((_NAT_AT[name], 0, nat))
     found.sort(key=lambda one: one[:2])
     return [station for _, _, station in found]

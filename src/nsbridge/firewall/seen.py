@@ -282,9 +282,14 @@ class SeenTable(Value):
 
 
 class Firewall(Value):
-    """All tables of one namespace, in the order of their registration as far as the kernel tells."""
+    """All tables of one namespace, in the order of their registration as far as the kernel tells.
+
+    tracks: families whose packets conntrack sees. It works only while some rule asks for it, by ``ct``, by NAT or by a
+    match of iptables about connections; without it no chain of type nat is asked either (firewall/tracking.py).
+    """
 
     tables: tuple[SeenTable, ...] = ()
+    tracks: tuple[str, ...] = ("ip", "ip6")
     contents: Contents | None = field(default=None, compare=False)
 
 

@@ -243,6 +243,8 @@ def _assign(part: seen.Assign, view: View) -> list[Result]:
 
 
 def _rewrite(part: seen.Rewrite, view: View) -> list[Result]:
+    if part.kind in ("snat", "dnat") and part.family not in ("", view.packet.family):
+        return [Result(True, view.packet)]  # nft_nat_inet_eval: nothing is done, and the rule goes on
     found = [
         Result(True, packet, "accept", said, bool(doubt)) if packet is not None
         else Result(True, view.packet, "drop", said)

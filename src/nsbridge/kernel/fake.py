@@ -129,6 +129,10 @@ class FakeKernel:
         """Return what it was told that strangers have."""
         return {address: self.strangers[address] for address in addresses if address in self.strangers}
 
+    def world(self, places: object, holder: object) -> Any:
+        """There is nothing to read: plans are explained by explain/planned.py."""
+        raise Unsupported("a simulated kernel has no namespaces to read")
+
     def announce(self, endpoint: Endpoint) -> None:
         """Remember that it was asked to."""
         self.announced.append(endpoint)

@@ -14,6 +14,7 @@ import errno
 from nsbridge.errors import KernelError, NoPermission
 from nsbridge.firewall import seen
 from nsbridge.firewall.owners import owner_of
+from nsbridge.firewall.tracking import tracked_families
 from nsbridge.kernel import nftdecode
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.fwdecode import parts_of, verdict_of
@@ -70,7 +71,7 @@ def read_firewall(*, legacy: bool = True) -> Firewall:
         from nsbridge.kernel.xtlegacy import legacy_tables
 
         tables += legacy_tables()
-    return seen.Firewall(tuple(tables), LiveContents(socket, dict(_socket.if_nameindex())))
+    return seen.Firewall(tuple(tables), tracked_families(tables), LiveContents(socket, dict(_socket.if_nameindex())))
 
 
 def _nf_tables(socket: NetlinkSocket) -> list[SeenTable]:
