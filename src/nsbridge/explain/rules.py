@@ -11,7 +11,7 @@ from nsbridge.explain.nft import SETS
 from nsbridge.firewall.nftables import element_text, rule_text
 from nsbridge.firewall.ruleset import Dnat, Goto, InSet, Jump, Snat, Vmap
 from nsbridge.firewall.words import rule_words
-from nsbridge.model.names import BRIDGE_TABLE, TABLE
+from nsbridge.model.names import ALIAS, BRIDGE_TABLE, TABLE
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nsbridge.firewall.seen import Contents, Firewall, SeenChain, SeenRule, SeenTable
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
+OUR_ACCEPT = "ours: what we allow, and have marked, passes here too"
+
 OURS = (TABLE, BRIDGE_TABLE)
 
 _FAMILIES = ("bridge", "inet", "ip", "ip6")
@@ -137,7 +139,8 @@ def told(firewall: Firewall, meant: Iterable[Table], elements: Iterable[Element]
     read = [table for table in firewall.tables if table.family in _FAMILIES and not table.dormant]
     for table, chain in _ordered(read):
         if not _is_ours(table):
-            foreign.append(_told_chain(table, chain, _their_rules(table, chain, firewall.contents)))
+            if chain.rules or chain.policy == "drop":
+                foreign.append(_told_chain(table, chain, _their_rules(table, chain, firewall.contents)))
             continue
         place, rules, left = (table.family, table.name), [], 0
         for one, rule in _paired(chain.rules, known.get((*place, chain.name), ())):
@@ -197,7 +200,8 @@ def _their_rules(table: SeenTable, chain: SeenChain, contents: Contents | None) 
         else:
             program = _PROGRAMS[table.family] + table.backend.removeprefix("iptables")
             command = f"{program} -t {table.name} {text}"
-        found.append(ToldRule(text, one.why, command, one.packets, one.bytes))
+        why = OUR_ACCEPT if one.why == ALIAS else one.why
+        found.append(ToldRule(text, why, command, one.packets, one.bytes))
     return found
 
 

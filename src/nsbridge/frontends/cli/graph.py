@@ -7,7 +7,7 @@ import sys
 from nsbridge.engine import layout
 from nsbridge.errors import InvalidIntent
 from nsbridge.explain.picture import Picture
-from nsbridge.frontends.cli.telling import described
+from nsbridge.frontends.cli.telling import described, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,16 +21,15 @@ FORMATS = ("text", "svg", "dot", "mermaid")
 
 def graph(host: Host, args: Any) -> None:
     """Print a picture."""
-    if args.path and (args.topology or args.file):
-        raise InvalidIntent("a way leads through what is up, not through a file", fix="leave the file out")
-    found, title = described(host, args)
+    topology = read_file(args)
+    found, title = described(host, topology)
     picture = draw(host, found, title)
     if args.path:
         from nsbridge.engine.explain import explain
         from nsbridge.explain.stops import stops
         from nsbridge.explain.tell import sentence
 
-        told = explain(host, *args.path)
+        told = explain(host, *args.path, planned=topology)
         picture = picture.replace(title=sentence(told.path, told.asked.source.name)).along(stops(told.path))
     sys.stdout.write(rendered(picture, args.format))
 

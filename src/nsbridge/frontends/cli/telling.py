@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.topology import Change
     from nsbridge.explain.command import Chapter
     from nsbridge.kernel.interface import Kernel
+    from nsbridge.model.service import Topology
     from nsbridge.plan.step import Step
 
 
@@ -58,7 +59,7 @@ def show_changes(changes: tuple[Change, ...]) -> None:
 
 def script(host: Host, args: Any) -> None:
     """Print a script that builds, or takes away, what a file describes or what is up."""
-    found, title = described(host, args)
+    found, title = described(host, read_file(args))
     if args.down:
         chapters = transcript.backwards(found.things, args.style)
         about = "It takes away what the script without --down builds, and touches nothing else."
@@ -68,10 +69,14 @@ def script(host: Host, args: Any) -> None:
     sys.stdout.write(transcript.script(chapters, title, about, found.strange))
 
 
-def described(host: Host, args: Any) -> tuple[Layout, str]:
-    """Return what a file describes, or without one what is up on this host; and what to call it."""
+def read_file(args: Any) -> Topology | None:
+    """Return the topology of the file that was named, None without one."""
     path = args.topology or args.file
-    if path:
-        topology = files.read(path, project=args.project or None)
+    return files.read(path, project=args.project or None) if path else None
+
+
+def described(host: Host, topology: Topology | None) -> tuple[Layout, str]:
+    """Return what a topology describes, or without one what is up on this host; and what to call it."""
+    if topology is not None:
         return layout.planned(host, topology), f"Project {topology.project}"
     return layout.standing(host), "What nsbridge has on this host"
