@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nsbridge.model.network import Network, Subnet
     from nsbridge.model.service import Service, Topology
     from nsbridge.plan.step import Step
-    from nsbridge.state.things import Address_, Interface_, Thing
+    from nsbridge.state.things import Address_, Thing
 
 
 def foreseen_networks(host: Host, topology: Topology) -> dict[str, Network]:
@@ -51,6 +51,10 @@ def network_steps(host: Host, network: Network, before: tuple[Network, ...]) -> 
     return (*[step for step in left if step.things], *adding(network_things(network, network.mtu)))
 
 
+LINK_LOCAL = {4: 16, 6: 64}
+"""Prefix lengths of link-local addresses: RFC 3927, RFC 4291 §2.5.6."""
+
+
 class Promised:
     """The addresses that services which don't exist yet would get, one service after another."""
 
@@ -71,14 +75,6 @@ class Promised:
         return found
 
 
-def _more(network: Network, address: Address_) -> Interface_:
-    """One more address, as addresses.lease would have it."""
-    home = network.subnet(address.version)
-    if address.is_link_local or home is None:
-        return interface(address, 16 if address.version == 4 else 64)
-    return interface(address, home.network.prefixlen)
-
-
 def foreseen_endpoints(
     host: Host, service: Service, known: dict[str, Network], promised: Promised
 ) -> tuple[Endpoint, ...]:
@@ -94,7 +90,10 @@ def foreseen_endpoints(
         for subnet in network.subnets:
             address = promised.take(network, subnet, asked[subnet.network.version], service.name)
             addresses.append(interface(address, subnet.network.prefixlen))
-        addresses += [_more(network, address) for address in attachment.also]
+        for more in attachment.also:
+            home = network.subnet(more.version)
+            own = LINK_LOCAL[more.version] if more.is_link_local or home is None else home.network.prefixlen
+            addresses.append(interface(more, own))
         first = str(addresses[0].ip) if addresses else ""
         endpoint = Endpoint(
             network.name,
