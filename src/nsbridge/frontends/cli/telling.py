@@ -11,6 +11,7 @@ from nsbridge.frontends.cli import output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, TextIO
 
     from nsbridge.engine.host import Host
@@ -33,9 +34,9 @@ class Telling:
         """Hand on everything but `do`."""
         return getattr(self._kernel, name)
 
-    def do(self, step: Step) -> None:
+    def do(self, step: Step, forget: Iterable[Step] | None = None) -> None:
         """Carry out a step, and tell it. What is refused wasn't done, and isn't told."""
-        self._kernel.do(step)
+        self._kernel.do(step, forget)
         self._words.pause()
         show(transcript.told((step,)), sys.stderr)
 
