@@ -154,8 +154,8 @@ def without_indexes(state: KernelState, host: Host) -> KernelState:
     """Return a state in which the group of each port counts from its bridge, once it is sure that it does."""
     found = []
     for thing in state:
-        if isinstance(thing, Link) and is_ours(thing.group) and (thing.master or thing.mode):
-            index = host.kernel.link_index(thing.master or "up0")
+        if isinstance(thing, Link) and is_ours(thing.group) and thing.master:
+            index = host.kernel.link_index(thing.master)
             assert thing.group == PORT_GROUP + index, thing
             thing = thing.replace(group=PORT_GROUP)
         found.append(thing)

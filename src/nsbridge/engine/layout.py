@@ -118,7 +118,7 @@ def _without_indexes(things: Iterable[Thing]) -> tuple[Thing, ...]:
     return tuple(
         [
             thing.replace(group=PORT_GROUP)
-            if isinstance(thing, Link) and is_ours(thing.group) and (thing.master or thing.parent)
+            if isinstance(thing, Link) and is_ours(thing.group) and thing.master
             else thing
             for thing in things
         ]

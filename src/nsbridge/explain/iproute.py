@@ -131,7 +131,7 @@ def _group(link: Link) -> str:
     """The link's group; that of a port counts from the index of its bridge, which isn't known before there is one."""
     if link.group != PORT_GROUP:
         return f"{link.group:#x}"
-    return f"$(({PORT_GROUP:#x} + $(ip -o link show dev {link.master or link.parent} | cut -d: -f1)))"
+    return f"$(({PORT_GROUP:#x} + $(ip -o link show dev {link.master} | cut -d: -f1)))"
 
 
 def _as_port(link: Link) -> list[Command]:
