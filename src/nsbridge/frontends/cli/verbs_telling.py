@@ -15,9 +15,9 @@ _PATH = arg(
 _STYLE = arg(
     "--style",
     default="nft",
-    choices=("nft", "iptables"),
+    choices=("nft",),
     metavar="STYLE",
-    help="how the firewall is told: nft (default) or iptables",
+    help="how the firewall is told: nft",
 )
 
 TELLING = (
