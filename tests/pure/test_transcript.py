@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from ipaddress import ip_interface, ip_network
 
 import pytest
@@ -175,3 +176,10 @@ def test_words_and_namespaces() -> None:
     assert within("/proc/7/ns/net", "ip", "link") == "nsenter --net=/proc/7/ns/net ip link"
     with pytest.raises(InvalidIntent, match="no style 'ipchains'"):
         transcript.told((), "ipchains")
+
+
+def test_showing_commands_reads_no_files() -> None:
+    """`connect --show-commands` stays quick: the parsers of files cost ten times as much as all of it."""
+    code = "import sys, nsbridge.frontends.cli.telling; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pydantic", "ruamel.yaml", "argparse"} & set(done.stdout.split())
