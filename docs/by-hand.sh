@@ -33,17 +33,15 @@ ip -n ns2 link set dev lo up alias 'nsbridge: a namespace of ours'
 
 # bridge of network 'ns_br'
 ip link add name ns_br type bridge mcast_snooping 0 stp_state 0
+ip link set dev ns_br address 02:3f:6a:f2:b5:54 mtu 1500 addrgenmode none
 
 # the marks by which nsbridge knows it again
 ip link set dev ns_br group 0x6e736200 alias 'nsbridge: network ns_br'
 
-# bridge of network 'ns_br'
-ip link set dev ns_br address 02:3f:6a:f2:b5:54 mtu 1500 addrgenmode none
-
 # no IPv6 address here
 sysctl -qw net.ipv6.conf.ns_br.disable_ipv6=1
 
-# it knows all that it has to
+# all is set, so it is raised
 ip link set dev ns_br up
 
 # gateway of network 'ns_br'
@@ -609,23 +607,19 @@ nft add element bridge nsbridge hosts4 '{ "nsb89040893adad" . 175.18.0.2, "nsbe4
 
 # port of 'ns1' on the bridge of 'ns_br'
 ip link add name nsb89040893adad type veth peer name eth0 netns ns1
+ip link set dev nsb89040893adad master ns_br mtu 1500 addrgenmode none up
+bridge link set dev nsb89040893adad hairpin on
 
 # the marks by which nsbridge knows it again
 ip link set dev nsb89040893adad group $((0x6e000000 + $(ip -o link show dev ns_br | cut -d: -f1))) alias 'nsbridge: ns1 on ns_br'
 
-# port of 'ns1' on the bridge of 'ns_br'
-ip link set dev nsb89040893adad master ns_br mtu 1500 addrgenmode none up
-bridge link set dev nsb89040893adad hairpin on
-
 # port of 'ns2' on the bridge of 'ns_br'
 ip link add name nsbe4abb46a9185 type veth peer name eth0 netns ns2
+ip link set dev nsbe4abb46a9185 master ns_br mtu 1500 addrgenmode none up
+bridge link set dev nsbe4abb46a9185 hairpin on
 
 # the marks by which nsbridge knows it again
 ip link set dev nsbe4abb46a9185 group $((0x6e000000 + $(ip -o link show dev ns_br | cut -d: -f1))) alias 'nsbridge: ns2 on ns_br'
-
-# port of 'ns2' on the bridge of 'ns_br'
-ip link set dev nsbe4abb46a9185 master ns_br mtu 1500 addrgenmode none up
-bridge link set dev nsbe4abb46a9185 hairpin on
 
 # 5. Inside the namespaces -------------------------------------------------------------------------
 # Each gets its address, and the gateway as the way out.
@@ -636,7 +630,7 @@ ip -n ns1 link set dev eth0 address 02:c4:6b:90:8f:49 mtu 1500 addrgenmode none
 # an IPv4 network: no autoconf floods the bridge
 ip netns exec ns1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1
 
-# it knows all that it has to
+# all is set, so it is raised
 ip -n ns1 link set dev eth0 up
 
 # address of 'ns1' on 'ns_br'
@@ -651,7 +645,7 @@ ip -n ns2 link set dev eth0 address 02:b0:4f:95:1a:6e mtu 1500 addrgenmode none
 # an IPv4 network: no autoconf floods the bridge
 ip netns exec ns2 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1
 
-# it knows all that it has to
+# all is set, so it is raised
 ip -n ns2 link set dev eth0 up
 
 # address of 'ns2' on 'ns_br'
