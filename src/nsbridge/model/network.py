@@ -115,6 +115,23 @@ DRIVERS = {"bridge": ("",), "macvlan": ("bridge", "private", "vepa", "passthru")
 """Kinds of networks, and the modes of each, the usual one first. ip-link(8)."""
 
 
+OTHER_DRIVERS = {
+    "ptp": "use a bridge with icc off, which keeps members apart as ptp does (docs/adr/0011)",
+    "host": "a service has `network_mode: host`, a command --net host",
+    "none": "a service has `network_mode: none`, a command --net none",
+    "overlay": "networks end at this host",
+}
+"""What other tools call drivers, and what to do instead."""
+
+
+def check_driver(name: str) -> None:
+    """Raise InvalidIntent, saying what to do instead, for a driver that we don't have."""
+    if name not in DRIVERS:
+        raise InvalidIntent(
+            f"there is no driver {name!r}", fix=OTHER_DRIVERS.get(name, f"use one of {', '.join(DRIVERS)}")
+        )
+
+
 class Network(Value):
     """What a user asks of a network.
 
@@ -182,10 +199,11 @@ class Network(Value):
             raise InvalidIntent(
                 f"network {self.name!r} is unmanaged but names no bridge", fix="name the bridge it uses"
             )
+        check_driver(self.driver)
         if self.mode not in ("", *DRIVERS.get(self.driver, ())):
             modes = " or ".join(DRIVERS.get(self.driver, ())[:4]) or "none"
             raise InvalidIntent(f"network {self.name!r} has mode {self.mode!r}", fix=f"{self.driver} has: {modes}")
-        if self.driver not in DRIVERS or (self.driver != "bridge" and not self.unmanaged):
+        if self.driver != "bridge" and not self.unmanaged:
             raise InvalidIntent(
                 f"network {self.name!r} has driver {self.driver!r} without a parent", fix="name one: -o parent=IFNAME"
             )
