@@ -97,7 +97,8 @@ def settled(spaces: list[str]) -> str:
         found = "\n\n".join(links(where) for where in ("", *spaces))
         rows = [row for row in found.splitlines() if not row.startswith("#")]
         # A bridge nobody is on stays down. An IPv6 network's link-local addresses come with the carrier.
-        waiting = [row for row in rows if (spaces and "DOWN" in row) or (" fd" in row and " fe80:" not in row)]
+        unsettled = "DOWN" if spaces else "UNKNOWN"
+        waiting = [row for row in rows if unsettled in row or (" fd" in row and " fe80:" not in row)]
         if not waiting or time.monotonic() > deadline:
             return found
         time.sleep(0.02)

@@ -359,6 +359,7 @@ def test_a_picture_is_never_torn(table: Nft) -> None:
                     f"nft 'delete element inet nsbridge publish4 {{ tcp . {old} }};"
                     f" add element inet nsbridge publish4 {{ tcp . {new} : 10.0.0.2 . {new} }}'"
                 )
+                stop.wait(0.02)  # on a busy machine no picture would be whole otherwise, and observe() says so
 
     thread = threading.Thread(target=swap)
     thread.start()

@@ -215,12 +215,14 @@ class Network(Value):
         given = [address.version for address in self.sources]
         if len(given) != len(set(given)):
             raise InvalidIntent(f"network {self.name!r} has two source addresses of one family", fix="give one of each")
-        if self.sources and (self.internal or not self.masquerade):
-            raise InvalidIntent(
-                f"network {self.name!r} can't leave with {self.sources[0]}: "
-                + ("it is internal" if self.internal else "masquerading is off"),
-                fix="drop the source address",
-            )
+        for source in self.sources:
+            why = "it is internal" if self.internal else "" if self.masquerade else "masquerading is off"
+            if not why and self.gateway_mode(source.version) == "routed":
+                why = "it is routed, without NAT"
+            if why:
+                raise InvalidIntent(
+                    f"network {self.name!r} can't leave with {source}: {why}", fix="drop the source address"
+                )
         least = 1280 if 6 in versions else 68
         if self.mtu and not least <= self.mtu <= 65535:
             raise InvalidIntent(f"network {self.name!r} has an MTU of {self.mtu}", fix=f"use {least} to 65535")
