@@ -20,10 +20,12 @@ from nsbridge.state.things import HOST, Address, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
+    from nsbridge.explain.world import Source
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.firewall.seen import Firewall
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
@@ -221,9 +223,22 @@ class LinuxKernel:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
 
+    def every_rule(self) -> Firewall:
+        """Read every rule of the host, whoever made it."""
+        from nsbridge.kernel.fwread import read_firewall
+
+        return read_firewall()
+
     def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
         """Return all elements of a set, none without it."""
         return self.nft.elements(table, name)
+
+    def world(self, places: Callable[[], Iterable[str]], holder: Callable[[Address_], str | None]) -> Source:
+        """Return what a prediction reads namespaces by."""
+        from nsbridge.kernel.fwread import read_firewall
+        from nsbridge.kernel.world import LinuxSource
+
+        return LinuxSource(read_firewall, places, holder)
 
 
 def host_facts(sock: NetlinkSocket) -> HostFacts:
@@ -249,6 +264,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         routes=tuple(dict.fromkeys(routes)),
         sysctls=tuple([pair for pair in values if pair[1]]),
         bridges=tuple(sorted(bridges)),
+        uplinks=tuple(uplinks),
         bridge_calls=bool(sysctl.read("net/bridge/bridge-nf-call-iptables")),
     )
 

@@ -116,7 +116,7 @@ DRIVERS = {"bridge": ("",), "macvlan": ("bridge", "private", "vepa", "passthru")
 
 
 OTHER_DRIVERS = {
-    "ptp": "use a bridge with icc off, which keeps members apart as ptp does (docs/adr/0010)",
+    "ptp": "use a bridge with icc off, which keeps members apart as ptp does (docs/adr/0011)",
     "host": "a service has `network_mode: host`, a command --net host",
     "none": "a service has `network_mode: none`, a command --net none",
     "overlay": "networks end at this host",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nsbridge.frontends.cli.verb import arg, flag, many, text
 
 JSON = flag("--json", help="print JSON, with the fields named below")
+SHOW = flag("--show-commands", help="print what is done as commands a person could type, on stderr")
 QUIET = flag("-q", "--quiet", help="print names alone")
 FILE = text(
     "-f", "--file", metavar="FILE", help="topology file (default: nsbridge.yaml, compose.yaml, … in this directory)"
