@@ -397,7 +397,6 @@ def test_a_picture_is_never_torn(table: Nft) -> None:
         thread.join()
 
 
-@pytest.mark.proves("row 77")
 def test_a_swap_typed_by_hand_is_the_swap(table: Nft) -> None:
     host, everywhere = ip_network("10.9.0.2/32"), ip_network("0.0.0.0/0")
     old = one("out4_1", host, everywhere, "any", Span(0, 65535), data=("goto deny",))

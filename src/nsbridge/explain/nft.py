@@ -34,7 +34,7 @@ _IPTABLES = f"-m mark --mark {MARK_BIT:#x}/{MARK_BIT:#x} -m comment --comment {A
 
 
 def firewall(verb: Verb, things: Iterable[Thing], before: Iterable[Thing] = ()) -> list[Command]:
-    """Return the commands about what of these things is firewall, in the order of apply.py. before: what a swap takes."""
+    """Return the commands about what of these things is firewall, in the order of apply.py. before: of a swap."""
     if verb == "swap":
         return _swapped(tuple(before), tuple(things))
     things = tuple(things)
