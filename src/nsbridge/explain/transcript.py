@@ -51,6 +51,8 @@ def commands(
         return (*iproute.adding(things), *firewall("add", things, ()))
     if verb == "change":
         return (*iproute.changing(things), *firewall("change", things, before))
+    if verb == "swap":
+        return tuple(firewall("swap", things, before))
     return (*firewall("remove", things, ()), *iproute.removing(things))
 
 
