@@ -179,7 +179,7 @@ def launch(host: Host, op: Operation, service: Service) -> Running:
 
 def start(host: Host, service: Service) -> Status:
     """Make a service and start its command in the background; all of it, or nothing."""
-    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
+    addresses.check_features(host, service.attachments)
     ports.check_possible(host, service.ports)
     used = _networks(service)
     with networks.Use(host, used):
@@ -229,7 +229,7 @@ def run(host: Host, service: Service) -> int:
     """
     from nsbridge.kernel.foreground import run_foreground
 
-    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
+    addresses.check_features(host, service.attachments)
     name, used = service.name, _networks(service)
     ports.check_possible(host, service.ports)
     with networks.Use(host, used), host.operation(f"run {name}", "on") as held:

@@ -185,6 +185,14 @@ def whole(value: Any) -> int:
         raise Wrong(f"is no whole number: {shown(value)}") from None
 
 
+def vlan(value: Any) -> int:
+    """The number of a VLAN."""
+    found = whole(value)
+    if not 1 <= found <= 4094:
+        raise Wrong(f"is no VLAN: {found}", "use 1 to 4094")
+    return found
+
+
 def link_local(value: Any) -> Address_:
     """An address that is good on one link alone."""
     found = address(value)

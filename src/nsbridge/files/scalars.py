@@ -97,6 +97,7 @@ Words = Annotated[
 Rate = Annotated[int, PlainValidator(_parsed(parts.rate)), WithJsonSchema({"type": "string"})]
 Duration = Annotated[int, PlainValidator(_parsed(parts.duration)), WithJsonSchema({"type": "string"})]
 Share = Annotated[int, PlainValidator(_parsed(parts.share)), WithJsonSchema({"type": "string"})]
+Vlan = Annotated[int, PlainValidator(_parsed(parts.vlan)), WithJsonSchema(NUMBER)]
 Whole = Annotated[int, PlainValidator(_parsed(parts.whole)), WithJsonSchema(NUMBER)]
 LinkLocal = Annotated[Any, PlainValidator(_parsed(parts.link_local)), WithJsonSchema({"type": "string"})]
 BridgeMode = Annotated[

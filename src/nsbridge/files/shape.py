@@ -45,6 +45,7 @@ from nsbridge.files.scalars import (
     Share,
     ShortPorts,
     User,
+    Vlan,
     Whole,
     Words,
     form,
@@ -94,6 +95,11 @@ class PlaceOptionsShape(Shape):
     )
     check_address: Flag | None = Field(
         None, description="Ask the neighbours before the addresses are taken (RFC 5227); takes 0.3 s."
+    )
+    vlan: Vlan | None = Field(
+        None,
+        description="The VLAN it is in, on somebody else's bridge (`mode: unmanaged`) that keeps VLANs apart; the "
+        "network's if not given.",
     )
     ingress: Rate | None = Field(None, alias="limits.ingress", description="Bits per second it receives: `10Mbit`.")
     egress: Rate | None = Field(None, alias="limits.egress", description="Bits per second it sends: `500kbit`.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbridge.errors import InvalidIntent
 from nsbridge.model.limits import Limits
-from nsbridge.model.names import check_ifname, check_name
+from nsbridge.model.names import check_ifname, check_name, check_vlan
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ class Attachment(Value):
     also: more addresses, of the network's subnets or link-local ones. ifname, host_ifname: of the interface inside
     and of its other end on the host. priority: of several networks the highest one holds the default route and the
     published ports, the first of equals (gw_priority). limits: of its link. check_address: ask the neighbours
-    before taking the addresses.
+    before taking the addresses. vlan: its own, of somebody else's bridge; 0 for that of the network.
     """
 
     network: str
@@ -35,9 +35,11 @@ class Attachment(Value):
     priority: int = 0
     limits: Limits = Limits()
     check_address: bool = False
+    vlan: int = 0
 
     def __post_init__(self) -> None:
-        """Check names, and that the same address isn't asked for twice."""
+        """Check names, the VLAN, and that the same address isn't asked for twice."""
+        check_vlan(self.vlan)
         for name in (self.ifname, self.host_ifname):
             if name:
                 check_ifname(name)
@@ -85,6 +87,11 @@ class Service(Value):
         """The place in `attachments` of the one that holds the default route and the ports; -1 without any."""
         ranks = [attachment.priority for attachment in self.attachments]
         return ranks.index(max(ranks)) if ranks else -1
+
+    @property
+    def main_network(self) -> str:
+        """The network that holds its default route and its published ports, empty without any."""
+        return self.attachments[self.main].network if self.attachments else ""
 
     @property
     def netns(self) -> str:

@@ -23,7 +23,6 @@ def connect(host: Host, args: Any) -> None:
         args.name or netns_name(path),
         path,
         parse.attachment(args.network, args),
-        ifname=args.ifname,
         ports=parse.ports("-p", args.publish),
     )
     endpoint = endpoints.connect(host, wish)

@@ -118,9 +118,11 @@ def attachment(network: str, args: Any) -> Attachment:
         given[0][0] if given[0] else None,
         given[1][0] if given[1] else None,
         also=tuple([each for each in (*given[0][1:], *given[1][1:], *local) if each is not None]),
+        ifname=args.ifname,
         host_ifname=args.host_ifname,
         limits=limits(args.limit),
         check_address=args.check_address,
+        vlan=_vlan(args.vlan),
         mac=_mac(args.mac_address),
         aliases=tuple(args.alias),
     )
@@ -141,6 +143,14 @@ def limits(texts: list[str]) -> Limits:
         field, parser = parts.LIMITS[long]
         found[field] = taken(f"--limit {name}", parser, value)
     return Limits(**found)
+
+
+def _vlan(text: str) -> int:
+    if not text:
+        return 0
+    from nsbridge.files import parts
+
+    return taken("--vlan", parts.vlan, text)
 
 
 def _mac(text: str) -> str:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from nsbridge.engine.services import Status
     from nsbridge.model.endpoint import Endpoint, PublishedPort
-    from nsbridge.model.network import Network, Subnet
+    from nsbridge.model.network import Network, StaticRoute, Subnet
 
     Record = dict[str, Any]
 
@@ -33,6 +33,7 @@ def _place(endpoint: Endpoint) -> Record:
         "ifname": endpoint.ifname,
         "addresses": [str(address) for address in endpoint.addresses],
         "mac": endpoint.mac,
+        "vlan": endpoint.vlan,
         "aliases": list(endpoint.aliases),
         "default_route": endpoint.gateway,
     }
@@ -98,6 +99,15 @@ def _subnet(subnet: Subnet) -> Record:
     }
 
 
+def _route(route: StaticRoute) -> Record:
+    return {
+        "dst": str(route.dst),
+        "gw": None if route.via is None else str(route.via),
+        "metric": route.metric,
+        "type": route.kind,
+    }
+
+
 def network_record(network: Network, endpoints: Iterable[Endpoint]) -> Record:
     """One network and who is on it."""
     return {
@@ -105,11 +115,26 @@ def network_record(network: Network, endpoints: Iterable[Endpoint]) -> Record:
         "name": network.name,
         "bridge": network.ifname,
         "subnets": [_subnet(subnet) for subnet in network.subnets],
+        "driver": network.driver,
+        "mode": network.mode,
+        "vlan": network.vlan,
+        "vrf": network.vrf,
+        "unmanaged": network.unmanaged,
         "internal": network.internal,
         "icc": network.icc,
         "masquerade": network.masquerade,
         "sources": [str(address) for address in network.sources],
         "host_binding": None if network.host_binding is None else str(network.host_binding),
+        "gateway_modes": {"ipv4": network.gateway_mode4, "ipv6": network.gateway_mode6},
+        "trusted_interfaces": list(network.trusted),
+        "filtering": {
+            "mac": network.mac_filtering,
+            "ipv4": network.ipv4_filtering,
+            "ipv6": network.ipv6_filtering,
+            "guarded": network.guarded,
+        },
+        "policy": network.policy,
+        "routes": [_route(route) for route in network.routes],
         "mtu": network.mtu,
         "project": network.project,
         "labels": dict(network.labels),

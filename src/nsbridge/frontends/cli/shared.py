@@ -26,12 +26,14 @@ IP6 = many(
 )
 LINK = (
     many("--link-local-ip", metavar="ADDRESS", help="one more address, good on this network alone; repeatable"),
+    text("--ifname", metavar="IFNAME", help="name of the interface inside (default: eth0 or the next free one)"),
     text("--host-ifname", metavar="IFNAME", help="name of the interface's other end, on the host"),
     many(
         "--limit",
         metavar="NAME=VALUE",
         help="bound its link: ingress=10Mbit, egress=500kbit, delay=20ms, jitter=5ms, loss=0.5%%; repeatable",
     ),
+    text("--vlan", metavar="NUMBER", help="VLAN it is in, on a bridge with mode=unmanaged"),
     flag("--check-address", help="ask the neighbours before taking the address (RFC 5227); takes 0.3 s"),
 )
 MAC = text("--mac-address", metavar="MAC", help="MAC address of the interface")
@@ -59,6 +61,7 @@ ADDRESS_FIELDS = (
     ("ifname", "its interface inside"),
     ("addresses", "list, with prefix length"),
     ("mac", "MAC address"),
+    ("vlan", "VLAN of its own, 0 for the network's"),
     ("aliases", "list of further names"),
     ("default_route", "whether the way out goes here"),
 )
@@ -90,7 +93,7 @@ SERVICE_FIELDS = (
     ("pid", "of the command, 0 without one"),
     ("since", "when the command began, seconds since 1970, else null"),
     ("netns", "path of its namespace"),
-    ("networks", "list: network, ifname, addresses, mac, aliases, default_route"),
+    ("networks", "list: network, ifname, addresses, mac, vlan, aliases, default_route"),
     ("ports", "list: target, host_port, host_ip, protocol, interface, count, shared"),
     ("labels", "object"),
 )
@@ -99,11 +102,21 @@ NETWORK_FIELDS = (
     ("name", "its name"),
     ("bridge", "its interface on the host"),
     ("subnets", "list: subnet, gateway, ip_range, aux_addresses"),
+    ("driver", "bridge, macvlan or ipvlan"),
+    ("mode", "of macvlan and ipvlan"),
+    ("vlan", "VLAN of the bridge, 0 for none"),
+    ("vrf", "VRF that somebody else's bridge is in, or empty"),
+    ("unmanaged", "its bridge, or the link it stands on, is somebody else's"),
     ("internal", "no way in or out"),
     ("icc", "endpoints may talk to one another"),
     ("masquerade", "packets leave with the host's address"),
     ("sources", "list of addresses of the host that they leave with, empty for the route's"),
     ("host_binding", "address of the host on which ports are published that name none, null for all"),
+    ("gateway_modes", "object: ipv4, ipv6; each nat, nat-unprotected, routed or isolated"),
+    ("trusted_interfaces", "list of interfaces of the host from which endpoints may be reached directly"),
+    ("filtering", "object: mac, ipv4, ipv6, as asked for; guarded, whether this kernel can"),
+    ("policy", "what becomes of connections that no rule is about: allow, deny or reject"),
+    ("routes", "list: dst, gw, metric, type"),
     ("mtu", "bytes"),
     ("project", "its project, or empty"),
     ("labels", "object"),
