@@ -211,11 +211,12 @@ def test_a_network_on_the_wire(tmp_path: Path) -> None:
 
 def test_small_values() -> None:
     assert (parts.rate("1.5 Gbit"), parts.duration("1.5s"), parts.share("0.5%")) == (1_500_000_000, 1_500_000, 5_000)
+    assert parts.duration("1m30s") == 90_000_000
     assert parts.static_route("10.5.0.0/16,10.9.0.254,3") == StaticRoute(
         ip_network("10.5.0.0/16"), ip_address("10.9.0.254"), 3
     )
     assert parts.static_route("10.5.0.0/16,blackhole").kind == "blackhole"
-    for parse, text in ((parts.rate, "10"), (parts.duration, "3h"), (parts.share, "3"), (parts.static_route, "x")):
+    for parse, text in ((parts.rate, "10"), (parts.duration, "3x"), (parts.share, "3"), (parts.static_route, "x")):
         with pytest.raises(Wrong):
             parse(text)
 

@@ -20,6 +20,7 @@ LAYERS = {
     "nsbridge.desired": 2,
     "nsbridge.firewall": 2,
     "nsbridge.plan": 3,
+    "nsbridge.explain.world": 1,
     "nsbridge.explain": 3,
     "nsbridge.kernel": 3,
     "nsbridge.store": 3,
@@ -44,6 +45,7 @@ PURE = (
     "nsbridge.firewall",
     "nsbridge.desired",
     "nsbridge.plan",
+    "nsbridge.explain",
     "nsbridge.kernel.interface",
 )
 EFFECTS = frozenset(

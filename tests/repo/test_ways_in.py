@@ -88,6 +88,9 @@ SERVICES = [
     ("labels", "labels", "--label", "labels"),
     ("project", "(of files)", "(of files)", "(the project's)"),
     ("foreground", "(Endpoint.run)", "--detach --rm --interactive --tty", "(up)"),
+    ("health", "(ask it; Endpoint.drain)", "--health-cmd --health-interval --health-timeout --health-retries "
+     "--health-start-period --health-start-interval", "healthcheck"),
+    ("after_healthy", "(the order of the program)", "(the order of the commands)", "(depends_on)"),
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.network import network_things
-from nsbridge.engine import addresses, endpoints, networks, policies, ports, services
+from nsbridge.engine import addresses, endpoints, health, networks, policies, ports, services
 from nsbridge.engine.entries import Began, Started
 from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Thing
     from nsbridge.store.store import ServiceRecord
 
-    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "change", "remove"]
+    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "watch", "change", "remove"]
 
 
 class Change(Value):
     """One thing that `up` would do: to which network or service, why, and the kernel's steps of it.
 
     kind: ``host``, ``network`` or ``service``. what: ``create``, ``recreate`` (asked for differently), ``mend`` (the
-    kernel holds something else than it should), ``ports``, ``start`` (its command has ended), ``remove``.
+    kernel holds something else than it should), ``ports``, ``start`` (its command has ended), ``watch`` (nobody
+    asks for its health), ``remove``.
     """
 
     kind: str
@@ -146,8 +147,12 @@ def _service_change(
         missing, extra = _differing(host, service, endpoint)
         if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
-    if service.command and services.status(host, record).state != "running":
-        return Change("service", service.name, "start", "its command has ended")
+    if service.command:
+        now = services.status(host, record)
+        if now.state != "running":
+            return Change("service", service.name, "start", "its command has ended")
+        if now.health is not None and now.health.status == "unwatched":
+            return Change("service", service.name, "watch", "nobody asks for its health")
     return None
 
 
@@ -293,6 +298,8 @@ def _do_network(host: Host, change: Change, network: Network) -> None:
 
 
 def _do_service(host: Host, change: Change, service: Service) -> None:
+    if service.after_healthy and change.what in ("create", "recreate", "start"):
+        health.await_healthy(host, service.after_healthy, service.name)
     if change.what in ("create", "recreate"):
         services.start(host, service)
         return
@@ -307,6 +314,8 @@ def _do_service(host: Host, change: Change, service: Service) -> None:
     _do_ports(host, service)
     if service.command and services.status(host, record).state != "running":
         services.restart(host, service)
+    elif change.what == "watch":
+        health.begin(host, service, record.pid, record.started)
 
 
 def _do_ports(host: Host, service: Service) -> None:

@@ -6,9 +6,10 @@ from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any, Protocol
 
+    from nsbridge.explain.world import Source
     from nsbridge.firewall.ruleset import Element
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
@@ -133,3 +134,10 @@ if TYPE_CHECKING:
 
         def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
             """Return all elements of a set, none without it. Costs a dump of that set: for those that hold little."""
+
+        def world(self, places: Callable[[], Iterable[str]], holder: Callable[[Address_], str | None]) -> Source:
+            """Return what a prediction reads namespaces by.
+
+            places: paths of namespaces in which the other end of a pair may be. holder: the namespace that an address
+            belongs to by our records, None when they don't say.
+            """

@@ -20,9 +20,10 @@ from nsbridge.state.things import HOST, Address, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
+    from nsbridge.explain.world import Source
     from nsbridge.firewall.ruleset import Element
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.model.endpoint import Endpoint
@@ -217,6 +218,13 @@ class LinuxKernel:
     def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
         """Return all elements of a set, none without it."""
         return self.nft.elements(table, name)
+
+    def world(self, places: Callable[[], Iterable[str]], holder: Callable[[Address_], str | None]) -> Source:
+        """Return what a prediction reads namespaces by."""
+        from nsbridge.kernel.fwread import read_firewall
+        from nsbridge.kernel.world import LinuxSource
+
+        return LinuxSource(read_firewall, places, holder)
 
 
 def host_facts(sock: NetlinkSocket) -> HostFacts:

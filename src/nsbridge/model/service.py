@@ -49,13 +49,41 @@ class Attachment(Value):
                 raise InvalidIntent(f"address {address} is asked for twice", fix="name it once")
 
 
+class Health(Value):
+    """A test of a service, in the words of the compose spec's ``healthcheck``; times in microseconds.
+
+    test: a command, run where the service runs; exit status 0 means healthy. It is killed after `timeout`. A service
+    that is starting is asked every `start_interval` (or `interval` if that is shorter) and has `start_period` and
+    `retries` times `interval` to become healthy. Then it is asked every `interval`, and is unhealthy after
+    `retries` failures in a row, until it succeeds again.
+    """
+
+    test: tuple[str, ...]
+    interval: int = 30_000_000
+    timeout: int = 30_000_000
+    retries: int = 3
+    start_period: int = 0
+    start_interval: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        """Check that there is something to run, and that time passes."""
+        if not self.test or not self.test[0]:
+            raise InvalidIntent("a health check has no command", fix="give it one, or leave the health check out")
+        for name in ("interval", "timeout", "start_interval"):
+            if getattr(self, name) < 1000:
+                raise InvalidIntent(f"{name} of a health check is shorter than 1ms", fix="make it longer")
+        if self.retries < 1:
+            raise InvalidIntent("retries of a health check is 0", fix="write 1 or more")
+
+
 class Service(Value):
     """What a user asks of a service.
 
     command: argv, empty for a namespace without a process. environment: (name, value) pairs on top of the
     caller's. user: ``name``, ``uid``, either with ``:group``. attachments: one of them, `main`, holds the default
     route and the published ports. mode: ``""`` for the networks above, ``host``, ``none``, or ``service:NAME`` to
-    share a namespace. after: services that are started first. foreground: goes with the command that started it.
+    share a namespace. after: services that are started first; after_healthy: those that must be healthy by then.
+    health: how its command is asked whether it does its work. foreground: goes with the command that started it.
     """
 
     name: str
@@ -71,6 +99,8 @@ class Service(Value):
     labels: tuple[tuple[str, str], ...] = ()
     project: str = ""
     foreground: bool = False
+    health: Health | None = None
+    after_healthy: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the names, and that ports have a network to be published on."""
@@ -80,6 +110,10 @@ class Service(Value):
         if self.ports and not self.attachments:
             raise InvalidIntent(
                 f"service {self.name!r} publishes ports but is on no network", fix="give it a network or drop its ports"
+            )
+        if self.health and not self.command:
+            raise InvalidIntent(
+                f"service {self.name!r} has a health check but no command", fix="give it a command, or drop the check"
             )
 
     @property

@@ -52,6 +52,13 @@ def endpoint_record(endpoint: Endpoint) -> Record:
     }
 
 
+def _health(status: Status) -> Record | None:
+    if status.health is None:
+        return None
+    names = ("status", "failures", "exit_status", "output")
+    return {**{name: getattr(status.health, name) for name in names}, "at": status.health.at or None}
+
+
 def service_record(status: Status) -> Record:
     """One service with its places on networks."""
     service = status.record.service
@@ -62,6 +69,7 @@ def service_record(status: Status) -> Record:
         "command": list(service.command),
         "state": status.state,
         "exit_status": status.exit_status,
+        "health": _health(status),
         "pid": status.record.pid,
         "since": status.record.since or None,
         "netns": service.netns,
@@ -81,6 +89,7 @@ def stranger_record(endpoints: Iterable[Endpoint], state: str) -> Record:
         "command": [],
         "state": state,
         "exit_status": None,
+        "health": None,
         "pid": 0,
         "since": None,
         "netns": places[0].netns,

@@ -38,6 +38,14 @@ LINK = (
 )
 MAC = text("--mac-address", metavar="MAC", help="MAC address of the interface")
 ALIAS = many("--alias", "--network-alias", metavar="NAME", help="one more name for the neighbours; repeatable")
+HEALTH = (
+    text("--health-cmd", metavar="COMMAND", help="ask with this command, for a shell, whether it does its work"),
+    text("--health-interval", metavar="TIME", help="how often, as 30s (default) or 1m30s"),
+    text("--health-timeout", metavar="TIME", help="a test that takes longer has failed (default: 30s)"),
+    text("--health-retries", metavar="N", help="so many failures in a row make it unhealthy (default: 3)"),
+    text("--health-start-period", metavar="TIME", help="has this and N intervals to become healthy (default: 0s)"),
+    text("--health-start-interval", metavar="TIME", help="how often until then (default: 1s)"),
+)
 ENV = many("-e", "--env", metavar="NAME=VALUE", help="set a variable, or pass ours on with NAME alone; repeatable")
 WORKDIR = text("-w", "--workdir", metavar="DIR", help="working directory of the command")
 USER = text("-u", "--user", metavar="USER[:GROUP]", help="run as this user, by name or number")
@@ -90,6 +98,11 @@ SERVICE_FIELDS = (
     ("command", "list of words, empty without a command"),
     ("state", "running, exited, created; attached or gone for somebody else's namespace"),
     ("exit_status", "of a command that has ended, 128+n for signal n, else null"),
+    (
+        "health",
+        "of a service with a test: status (starting, healthy, unhealthy, unwatched), failures, exit_status, output,\n"
+        "at; else null",
+    ),
     ("pid", "of the command, 0 without one"),
     ("since", "when the command began, seconds since 1970, else null"),
     ("netns", "path of its namespace"),
@@ -125,7 +138,7 @@ NETWORK_FIELDS = (
 CHANGE_FIELDS = (
     ("kind", "host, network or service"),
     ("name", "its name"),
-    ("what", "create, recreate, mend, ports, start, remove"),
+    ("what", "create, recreate, mend, ports, start, watch, remove"),
     ("why", "the reason"),
     ("steps", "list: verb, why, things; each thing has kind, text and why"),
 )

@@ -7,6 +7,7 @@ from nsbridge.frontends.cli.shared import (
     CHANGE_FIELDS,
     ENV,
     FILE,
+    HEALTH,
     IP,
     IP6,
     JSON,
@@ -24,6 +25,7 @@ from nsbridge.frontends.cli.shared import (
     WORKDIR,
 )
 from nsbridge.frontends.cli.verb import REST, Verb, arg, flag, many, text
+from nsbridge.frontends.cli.verb_explain import EXPLAIN
 
 TOPOLOGY = (
     Verb(
@@ -96,6 +98,7 @@ SERVICES = (
             MAC,
             *LINK,
             ALIAS,
+            *HEALTH,
             ENV,
             WORKDIR,
             USER,
@@ -213,6 +216,7 @@ LOOKING = (
         examples=("port web", "port web 80", "port web 53/udp"),
         fields=PORT_FIELDS,
     ),
+    EXPLAIN,
     Verb(
         "inspect",
         "looking",

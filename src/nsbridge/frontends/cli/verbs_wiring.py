@@ -213,6 +213,19 @@ HOUSEKEEPING = (
         examples=("gc -n", "gc"),
     ),
     Verb(
+        "mend",
+        "housekeeping",
+        "Put back what of ours the kernel has lost: rules, bridges, ports, addresses, routes, settings",
+        "housekeeping:mend",
+        (
+            flag("-n", "--dry-run", help="tell, and change nothing"),
+            flag("--json", help="print JSON: a list of what was put back, in words"),
+        ),
+        about="After somebody flushed the firewall, took a link down or removed an address. What is as it should be,\n"
+        "and what others made, stays as it is. Commands aren't started again: see `nsbridge start`.",
+        examples=("mend -n", "mend"),
+    ),
+    Verb(
         "doctor",
         "housekeeping",
         "Say what on this host blocks or endangers our networks, and the fix",
