@@ -51,11 +51,8 @@ __all__ = [
     "Decision",
     "Endpoint",
     "Exhausted",
-<<<<<<< HEAD
     "Explanation",
-=======
     "Finding",
->>>>>>> main
     "InUse",
     "InvalidFile",
     "InvalidIntent",

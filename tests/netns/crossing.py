@@ -1,8 +1,8 @@
 """A host between two others, frames made by hand that cross it, and what the kernel and the evaluator say of each.
 
-    left                         the host                          right
-    l1 10.1.0.2 ──── veth ──── l0 10.1.0.1 · r0 10.2.0.1 ──── veth ──── r1 10.2.0.2, default route of the host
-       fd01::2                    fd01::1     fd02::1                      fd02::2
+left                         the host                          right
+l1 10.1.0.2 ──── veth ──── l0 10.1.0.1 · r0 10.2.0.1 ──── veth ──── r1 10.2.0.2, default route of the host
+   fd01::2                    fd01::1     fd02::1                      fd02::2
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ ip neigh add 10.2.0.2 lladdr {R1_MAC} dev r0; ip neigh add fd02::2 lladdr {R1_MA
 ip route add default via 10.2.0.2; ip -6 route add default via fd02::2
 """
 
-TRACER = 'table inet tracer { chain on { type filter hook prerouting priority -1000; iifname "l0" meta nftrace set 1; }; }'
+TRACER = (
+    'table inet tracer { chain on { type filter hook prerouting priority -1000; iifname "l0" meta nftrace set 1; }; }'
+)
 
 
 class Between(Unknown):
@@ -80,9 +82,7 @@ class Between(Unknown):
             return "local" if not ifname or address in own else "unicast"
         return "broadcast" if str(address) in ("10.1.0.255", "10.2.0.255") else "unicast"
 
-    def route(
-        self, daddr: object, saddr: object = None, *, iif: str = "", oif: str = "", mark: int = 0
-    ) -> str | None:
+    def route(self, daddr: object, saddr: object = None, *, iif: str = "", oif: str = "", mark: int = 0) -> str | None:
         if daddr in OWN:
             return "lo"
         return next((link for net, link in LINK_OF.items() if daddr in net), "r0")
@@ -95,7 +95,6 @@ class Between(Unknown):
 
     def socket(self, packet: Packet) -> bool | None:
         return False
-
 
 
 class Crossing:
@@ -205,7 +204,7 @@ def foreseen(firewall: Firewall, packet: Packet) -> list[Outcome]:
         return found
     if after.daddr in OWN:
         return [*found, hook(firewall, "input", after, around)]
-    after = after.replace(oif=around.route(after.daddr) or "")
+    after = after.replace(oif=around.route(after.daddr) or "", ttl=(after.ttl or 64) - 1)
     found.append(hook(firewall, "forward", after, around))
     if found[-1].verdict == "accept":
         found.append(hook(firewall, "postrouting", found[-1].packet, around))

@@ -26,30 +26,31 @@ DRAWN = int(os.environ.get("NSBRIDGE_FUZZ_EVALUATE", "60"))
 """How many rulesets are drawn; `NSBRIDGE_FUZZ_EVALUATE=2000` for a longer look."""
 
 MATCHES = (
-    "", "", 'iifname "l0"', 'iifname "l*"', 'iifname != { "r0", "lo" }', 'oifname "r0"', 'iif "l0"', "meta iifkind veth",
-    "ip saddr 10.1.0.0/24", "ip daddr 10.2.0.2", "ip daddr != 10.2.0.0/24", "ip saddr { 10.1.0.2, 10.1.0.9 }",
-    "ip daddr @nets", "ip daddr != @nets", "ip6 daddr fd02::2", "ip6 saddr fd01::/64", "ip6 daddr @nets6",
-    "meta nfproto ipv4", "meta nfproto ipv6", "meta l4proto { tcp, udp }", "meta l4proto != tcp", "ip protocol udp",
-    "tcp dport 80", "udp dport 53", "meta l4proto { tcp, udp } th dport 50-90", "tcp dport { 22, 80, 443 }", "tcp dport != { 22, 100-200 }",
+    "", "", 'iifname "l0"', 'iifname "l*"', 'iifname != { "r0", "lo" }', 'oifname "r0"', 'iif "l0"',
+    "meta iifkind veth", "ip saddr 10.1.0.0/24", "ip daddr 10.2.0.2", "ip daddr != 10.2.0.0/24",
+    "ip saddr { 10.1.0.2, 10.1.0.9 }", "ip daddr @nets", "ip daddr != @nets", "ip6 daddr fd02::2",
+    "ip6 saddr fd01::/64", "ip6 daddr @nets6", "meta nfproto ipv4", "meta nfproto ipv6",
+    "meta l4proto { tcp, udp }", "meta l4proto != tcp", "ip protocol udp", "tcp dport 80", "udp dport 53",
+    "meta l4proto { tcp, udp } th dport 50-90", "tcp dport { 22, 80, 443 }", "tcp dport != { 22, 100-200 }",
     "tcp sport >= 30000", "tcp flags syn", "tcp flags & (fin | syn | rst | ack) == syn", "tcp flags != syn",
-    "icmp type echo-request", "icmpv6 type { echo-request, echo-reply }", "ct state new", "ct state established,related",
-    "ct state invalid", "ct state != new", "ct state { new, untracked }", "ct status dnat", "ct status ! snat",
-    "ct mark 1", "ct mark != 1", "ct original ip daddr 10.1.0.1", "ct direction original", "ct original proto-dst 80",
-    "meta mark 1", "meta mark & 3 == 1", "meta mark != 2", "meta mark >= 2", "fib daddr type local",
-    "fib daddr type != local", "fib saddr . iif oif exists", "fib saddr . iif oif missing",
-    "fib daddr . iif type local", "ip ttl < 64", "ip ttl 60-70", "ip6 hoplimit 64", "ip length 20-60",
-    "meta length > 40", "meta pkttype host", "iifgroup 0", "ether saddr 02:00:00:00:00:02",
+    "icmp type echo-request", "icmpv6 type { echo-request, echo-reply }", "ct state new",
+    "ct state established,related", "ct state invalid", "ct state != new", "ct state { new, untracked }",
+    "ct status dnat", "ct status ! snat", "ct mark 1", "ct mark != 1", "ct original ip daddr 10.1.0.1",
+    "ct direction original", "ct original proto-dst 80", "meta mark 1", "meta mark & 3 == 1", "meta mark != 2",
+    "meta mark >= 2", "fib daddr type local", "fib daddr type != local", "fib saddr . iif oif exists",
+    "fib saddr . iif oif missing", "fib daddr . iif type local", "ip ttl < 64", "ip ttl 60-70", "ip6 hoplimit 64",
+    "ip length 20-60", "meta length > 40", "meta pkttype host", "iifgroup 0", "ether saddr 02:00:00:00:00:02",
     "ip saddr . tcp dport @pairs", "ip daddr . tcp dport @spans", "meta l4proto . th dport @services",
-    "tcp dport @gone", "meta l4proto tcp @th,16,16 80", "ip daddr & 255.0.0.3 == 10.0.0.2", "ip saddr . ip daddr { 10.1.0.2 . 10.2.0.2 }",
-    "ct state . meta mark { new . 1, new . 0 }", "limit rate 1000/second", "meta skuid 0", "socket transparent 1",
-    "meta ibrname br0", "rt classid 7" ,
+    "tcp dport @gone", "meta l4proto tcp @th,16,16 80", "ip daddr & 255.0.0.3 == 10.0.0.2",
+    "ip saddr . ip daddr { 10.1.0.2 . 10.2.0.2 }", "ct state . meta mark { new . 1, new . 0 }",
+    "limit rate 1000/second", "meta skuid 0", "socket transparent 1", "meta ibrname br0", "rt classid 7",
 )  # fmt: skip
 ENDS = (
     "accept", "drop", "counter", "meta mark set 1", "meta mark set meta mark | 2", "meta mark set ct mark",
     "ct mark set 1", "ct mark set meta mark", "jump side", "jump other", "goto side", "return", "reject",
     "reject with icmpx admin-prohibited", "tcp dport vmap @gates", "meta mark vmap { 1 : drop, 2 : jump other }",
-    "tcp dport vmap { 1-100 : jump side, 443 : return }", "update @gone { tcp dport }", "meta mark set ip ttl map { 64 : 3 }",
-    "ip ttl set 63",
+    "tcp dport vmap { 1-100 : jump side, 443 : return }", "update @gone { tcp dport }",
+    "meta mark set ip ttl map { 64 : 3 }", "ip ttl set 63",
 )  # fmt: skip
 NAT = {
     "prerouting": (
@@ -209,5 +210,5 @@ def test_drawn_rules_are_met_as_foreseen(crossing: Crossing) -> None:
     Tally.packets = Tally.open = Tally.met = 0
     _drawn(crossing)
     print(f"{Tally.packets} packets met {Tally.met} rules; {Tally.open} answers were open")
-    assert Tally.met > 2 * Tally.packets, "the rules are drawn so that none applies"
+    assert Tally.met > Tally.packets, "the rules are drawn so that none applies"
     assert Tally.open * 50 < Tally.packets

@@ -122,7 +122,8 @@ def test_pure_packages_have_no_effects(module: Module) -> None:
         if not found.typing_only and found.module.split(".")[0] in EFFECTS
     ]
     assert not wrong, "\n".join(wrong)
-    opens = [node.lineno for node in ast.walk(module.tree) if isinstance(node, ast.Name) and node.id == "open"]
+    calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    opens = [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "open"]
     assert not opens, f"opens a file on lines {opens}"
 
 

@@ -11,16 +11,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from nsbridge.firewall.fields import FIELD_PLACES, ORDER
 from nsbridge.firewall.packet import Ct, Flow
-from nsbridge.firewall.reads import Conn, HeaderBytes, Meta
+from nsbridge.firewall.reads import Conn, HeaderBytes, Meta, Option
 from nsbridge.firewall.sources import possible
-from nsbridge.firewall.view import MISSING
+from nsbridge.firewall.view import MISSING, ones
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.firewall.packet import Address, Packet
     from nsbridge.firewall.reads import Source
     from nsbridge.firewall.seen import Assign, Rewrite
-    from nsbridge.firewall.view import View
+    from nsbridge.firewall.view import Bits, View
 
 PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
 SOURCE_HOOKS = ("postrouting", "input")
@@ -37,16 +37,15 @@ def assigned(part: Assign, view: View) -> list[tuple[Packet, str]]:
     to = part.to
     if isinstance(to, (Meta, Conn)) and to.key in _HARMLESS:
         return [(packet, "")]
-    options = possible(part.of, view)
-    found: list[tuple[Packet, str]] = []
-    for value, known, size in [one for one in options if one is not MISSING]:
-        raw = value.to_bytes(size, "big") if known == (1 << 8 * size) - 1 else None
-        found.append(_set(to, raw, packet))
-    return found
+    options = [one for one in possible(part.of, view) if one is not MISSING]
+    if isinstance(to, HeaderBytes):
+        return [(_written(to, one, packet), "") for one in options]
+    return [_set(to, one, packet) for one in options]
 
 
-def _set(to: object, raw: bytes | None, packet: Packet) -> tuple[Packet, str]:
-    number = int.from_bytes(raw, ORDER) if raw is not None else None
+def _set(to: object, bits: Bits, packet: Packet) -> tuple[Packet, str]:
+    value, known, size = bits
+    number = int.from_bytes(value.to_bytes(size, "big"), ORDER) if known == ones(size) else None
     if isinstance(to, Meta) and to.key in ("mark", "priority"):
         return packet.replace(**{to.key: number}), ""
     if isinstance(to, Meta) and to.key == "pkttype" and number is not None:
@@ -55,30 +54,33 @@ def _set(to: object, raw: bytes | None, packet: Packet) -> tuple[Packet, str]:
         return packet.replace(ct=packet.ct.replace(mark=number)), ""
     if isinstance(to, Conn) and to.key == "zone" and number is not None:
         return packet.replace(ct=packet.ct.replace(zone=number)), ""
-    if isinstance(to, HeaderBytes) and raw is not None:
-        return _written(to, raw, packet)
-    return packet, f"sets {_named(to)} to something that nobody can foresee"
+    what = getattr(to, "key", "an option")
+    return packet, "" if isinstance(to, Option) else f"sets {what} to something that nobody can foresee"
 
 
-def _named(to: object) -> str:
-    return getattr(to, "key", None) or "bytes of the packet"
+def _written(to: HeaderBytes, bits: Bits, packet: Packet) -> Packet:
+    """The packet with the fields written that lie in these bytes: nft writes some together with their neighbours."""
+    value, known, size = bits
+    for name, (base, offset, width, _) in FIELD_PLACES.items():
+        owner, _, field = name.partition(" ")
+        inside = base == to.base and to.offset <= offset and offset + width <= to.offset + size
+        if not inside or owner not in (packet.family, packet.proto) or field not in _FIELDS:
+            continue
+        shift = 8 * (to.offset + size - offset - width)
+        raw = (value >> shift & ones(width)).to_bytes(width, "big")
+        sure = known >> shift & ones(width) == ones(width)
+        if field in ("saddr", "daddr"):
+            packet = packet.replace(**{field: ip_address(raw)}) if sure else packet
+        else:
+            packet = packet.replace(**{_FIELDS[field]: int.from_bytes(raw, "big") if sure else None})
+    return packet
 
 
-def _written(to: HeaderBytes, raw: bytes, packet: Packet) -> tuple[Packet, str]:
-    """The packet with an address, port or TTL written."""
-    names = [
-        name
-        for name, (base, offset, size, _) in FIELD_PLACES.items()
-        if (base, offset, size) == (to.base, to.offset, to.size) and name.split()[0] in (packet.family, packet.proto)
-    ]
-    if not names:
-        return packet, ""  # checksums and the like: no rule tells them from others
-    name = names[0].split()[1]
-    if name in ("saddr", "daddr"):
-        return packet.replace(**{name: ip_address(raw)}), ""
-    if name in ("sport", "dport"):
-        return packet.replace(**{name: int.from_bytes(raw, "big")}), ""
-    return (packet.replace(ttl=raw[0]), "") if name in ("ttl", "hoplimit") else (packet, "")
+_FIELDS = {
+    "saddr": "saddr", "daddr": "daddr", "sport": "sport", "dport": "dport", "ttl": "ttl", "hoplimit": "ttl",
+    "length": "length",
+}  # fmt: skip
+"""Fields of headers that a `Packet` has; others that are written no rule tells from what they were."""
 
 
 # ------------------------------------------------------------------ NAT

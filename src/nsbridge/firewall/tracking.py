@@ -1,4 +1,4 @@
-"""Whether conntrack works at all: the kernel turns it on for a family when the first rule needs it (nf_ct_netns_get)."""
+"""Whether conntrack works at all: for each family the first rule that needs it turns it on (nf_ct_netns_get)."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ class Traces:
                 self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, _ROOM)
         except OSError as err:
             self._socket.close()
-            raise KernelError(f"the kernel's trace of rules can't be heard: {err.strerror}", errno=err.errno) from err
+            raise KernelError(
+                f"the kernel's trace of rules can't be heard: {err.strerror}", errno=err.errno or 0
+            ) from err
         self._poll = poll()
         self._poll.register(self._socket.fileno(), 1)
 

@@ -18,7 +18,7 @@ from ipaddress import (
 
 from nsbridge.explain.world import SeenAddress, SeenNeighbour, SeenPolicy, SeenRoute
 from nsbridge.kernel.netlink import as_text, as_u32, attributes, message
-from nsbridge.kernel.rtroute import _IFADDR, _RTMSG, _RTNEXTHOP, get_addresses, get_routes, get_rules
+from nsbridge.kernel.rtroute import get_addresses, get_routes, get_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _INET, _INET6 = 2, 10
 _GETNEIGH = 30
+_IFADDR, _RTMSG, _RTNEXTHOP = Struct("=BBBBI"), Struct("=BBBBBBBBI"), Struct("=HBBi")
 _NDMSG = Struct("=BxxxiHBB")
 _S32 = Struct("=i")
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8

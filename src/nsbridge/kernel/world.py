@@ -13,13 +13,7 @@ from nsbridge.kernel import netns, seenroute, sockdiag, sysctl
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, as_text, as_u32, attributes
 from nsbridge.kernel.observe import nsid_of
 from nsbridge.kernel.rtnetlink import (
-    _BRPORT_ISOLATED,
-    _BRPORT_MODE,
-    _DATA,
-    _IFINFO,
-    _KIND,
-    _SLAVE_DATA,
-    _SLAVE_KIND,
+    IFINFO,
     IFLA_ADDRESS,
     IFLA_GROUP,
     IFLA_IFNAME,
@@ -29,8 +23,9 @@ from nsbridge.kernel.rtnetlink import (
     IFLA_MASTER,
     IFLA_MTU,
     IFLA_OPERSTATE,
+    INFO_KIND,
     LITTLE,
-    _bridge_options,
+    bridge_options,
     get_links,
 )
 
@@ -43,17 +38,18 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_BRPORT_STATE, _FORWARDING = 1, 3
+_DATA, _SLAVE_KIND, _SLAVE_DATA = 2, 4, 5  # IFLA_INFO_*
+_BRPORT_STATE, _BRPORT_MODE, _BRPORT_ISOLATED, _FORWARDING = 1, 4, 33, 3
 _OPER_UNKNOWN, _OPER_UP = 0, 6
 _IFF_UP, _IFF_LOOPBACK = 1, 8
 
 
 def decode_link(body: bytes, names: dict[int, str]) -> SeenLink:
     """Read an RTM_NEWLINK body. names: filled with this link's; the master's name may come later (`named`)."""
-    _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    found = attributes(body, _IFINFO.size)
+    _, _, index, flags, _ = IFINFO.unpack_from(body)
+    found = attributes(body, IFINFO.size)
     info = attributes(found.get(IFLA_LINKINFO, b""))
-    kind = as_text(info.get(_KIND, b""))
+    kind = as_text(info.get(INFO_KIND, b""))
     port = attributes(info.get(_SLAVE_DATA, b"")) if as_text(info.get(_SLAVE_KIND, b"")) == "bridge" else {}
     nsid = found.get(IFLA_LINK_NETNSID)
     names[index] = as_text(found[IFLA_IFNAME])
@@ -71,7 +67,7 @@ def decode_link(body: bytes, names: dict[int, str]) -> SeenLink:
         hairpin=port.get(_BRPORT_MODE, b"\0")[0] == 1,
         isolated=port.get(_BRPORT_ISOLATED, b"\0")[0] == 1,
         forwarding=not port or port.get(_BRPORT_STATE, b"\3")[0] == _FORWARDING,
-        options=_bridge_options(info.get(_DATA, b"")) if kind == "bridge" else (),
+        options=bridge_options(info.get(_DATA, b"")) if kind == "bridge" else (),
         group=as_u32(found[IFLA_GROUP]) if IFLA_GROUP in found else 0,
         loopback=bool(flags & _IFF_LOOPBACK),
     )
