@@ -88,7 +88,7 @@ def page(lesson: Lesson, stage: Stage) -> str:
         if waiting is not None:
             ran = stage.run(waiting)
             trouble = f"{lesson.name}: $ {waiting.text}\n{ran.output}exit status {ran.status}"
-            assert ran.status in waiting.statuses, trouble
+            assert ran.as_foretold(waiting), trouble
             written.extend(shown(ran.output).splitlines())
             waiting = None
 

@@ -165,4 +165,7 @@ def test_verdicts() -> None:
     assert learning.verdict(fails, Ran(7, "")) == "✓ refused, as foretold"
     assert learning.verdict(works, Ran(0, "hello")) == "✓"
     assert learning.verdict(fails, Ran(0, "hello")).startswith("✗ refused was foretold, but the exit status is 0")
+    asks = Command("nsbridge explain a b   # no answer")
+    assert learning.verdict(asks, Ran(1, "A ping from a to b is dropped")) == "✓ no answer, as foretold"
+    assert learning.verdict(asks, Ran(1, "nsbridge: there is no 'a'")).startswith("✗ no answer was foretold")
     assert learning.verdict(works, Ran(28, "")).startswith("✗ this should have worked, but the exit status is 28")

@@ -82,7 +82,7 @@ class Walk:
         except KeyboardInterrupt:
             _say("  stopped\n")
             return
-        self.wrong += ran.status not in command.statuses
+        self.wrong += not ran.as_foretold(command)
         _say("".join(f"  {line}\n" for line in ran.output.splitlines()) + f"  {verdict(command, ran)}\n")
 
     def _wants(self) -> bool:
@@ -123,7 +123,7 @@ class Walk:
 
 def verdict(command: Command, ran: Ran) -> str:
     """Say whether what was to be expected happened."""
-    if ran.status in command.statuses:
+    if ran.as_foretold(command):
         return _painted(GREEN, f"✓ {command.foretold}, as foretold" if command.foretold else "✓")
     should = f"{command.foretold} was foretold" if command.foretold else "this should have worked"
     return _painted(RED, f"✗ {should}, but the exit status is {ran.status}: `b` begins the lesson again")
