@@ -47,8 +47,9 @@ A comment at a command's end says how it fails where it must: `# no answer` (sil
 `# refused` (the host was reached, and nobody listens there), `# unreachable` (no way to even begin).
 
 The pages are generated (`make docs`) from what the commands printed when they were run, by
-{versions}; a test runs them all again. Of ping's lines
-the essential ones are kept, dots stand for times and crosses for MAC addresses.
+{versions}.
+A test runs them all again. Of ping's lines the essential ones are kept, dots stand for times and crosses for MAC
+addresses.
 """
 
 

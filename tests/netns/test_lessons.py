@@ -105,8 +105,9 @@ class Terminal:
         os.write(self._fd, f"{line}\n".encode())
         return self.until(until)
 
-    def press(self, key: bytes) -> None:
+    def press(self, key: bytes, until: str = "") -> str:
         os.write(self._fd, key)
+        return self.until(until)
 
     def end(self) -> int:
         """Read what is still said, and return the exit status."""
@@ -140,10 +141,16 @@ def test_a_person_walks_through_a_lesson(person: Terminal) -> None:
     assert "back to the beginning" in person.types("?")
     assert "ns1\r\noutside\r\n" in person.types("ls -1 /run/netns")
     assert "exit status 3" in person.types("exit 3")
+    person.types("echo be''gan; sleep 60", "began")
+    assert person.press(b"\x03", "▸ ").startswith("^C")
+    person.types("PS1='staying: ' bash --norc", "staying: ")  # it takes the terminal, and gives it back
+    person.types("exit")
     assert "skipped" in person.types("s")  # ns2 isn't made
     assert "DOWN" in person.types("")
-    assert "✓ unreachable, as foretold" in person.types("")
-    person.types("")
+    said = person.types("")
+    assert "✓ unreachable, as foretold" in said
+    while "$ ip -n ns2 link set lo up" not in said:
+        said = person.types("")
     assert "✗ this should have worked, but the exit status is 255" in person.types("")
     said = person.types("b")
     assert "Lesson 1 of 12" in said

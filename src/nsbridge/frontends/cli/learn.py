@@ -7,6 +7,9 @@ old one away with all that a person did in it. Which lesson comes next is told b
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 
 from nsbridge.frontends.cli import output
@@ -35,10 +38,28 @@ def learn(args: Any) -> int:
         sys.stdout.flush()
         # -P: the working directory's files aren't ours to import.
         inner = [sys.executable, "-P", "-m", "nsbridge.frontends.cli.learning", *how, str(lesson.number)]
-        status = sandbox.run(inner)
+        status = _run(inner)
         if not NEXT < status <= NEXT + len(course):
             return status
         lesson = course[status - NEXT - 1]
+
+
+def _run(argv: list[str]) -> int:
+    """Run it in a sandbox, and be in front of the terminal again afterwards: it takes that for itself."""
+    group = os.tcgetpgrp(0) if sys.stdin.isatty() else 0
+    try:
+        return sandbox.run(argv)
+    finally:
+        if group:
+            hand_terminal(group)
+
+
+def hand_terminal(group: int) -> None:
+    """Put a process group of this session in front of the terminal, also from behind it (tcsetpgrp(3))."""
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # nobody's terminal, or hung up
+        os.tcsetpgrp(0, group)
+    signal.signal(signal.SIGTTOU, before)
 
 
 def _row(name: str, title: str) -> tuple[str, str, str]:

@@ -7,14 +7,16 @@ anything came otherwise than foretold under --yes, or NEXT + the number of the l
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import signal
 import sys
 import textwrap
 
 import nsbridge
 from nsbridge.frontends.cli import output
-from nsbridge.frontends.cli.learn import NEXT
+from nsbridge.frontends.cli.learn import NEXT, hand_terminal
 from nsbridge.lessons.lesson import Command, Prose, lessons
 from nsbridge.lessons.stage import Stage
 
@@ -177,7 +179,7 @@ def main(argv: Sequence[str]) -> int:
         if not walk.asks:
             return 1 if walk.wrong else NEXT + after.number if after and "--alone" not in how else 0
         if after is None:
-            _say("That was the last lesson.")
+            walk.ask("That was the last lesson; the host is yours until you press Enter ▸ ")
         while after is not None:
             if not walk.ask(
                 f"Enter goes on to lesson {after.number}, {after.title!r}; b plays this one again; q quits ▸ "
@@ -188,8 +190,21 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def take_terminal() -> None:
+    """Become the process group in front of the terminal.
+
+    An interactive shell gives the terminal back to the group that had it before. Started in our process namespace it
+    can't name a group outside of it, so we are one inside. Nobody watches whether we are stopped, hence no Ctrl-Z.
+    """
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    hand_terminal(os.getpgrp())
+
+
 def script() -> int:
     """Run it inside the throwaway host, and say in words what went wrong."""
+    if sys.stdin.isatty():
+        take_terminal()
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  `input` then knows the arrow keys
     try:
