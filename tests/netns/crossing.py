@@ -53,9 +53,12 @@ ip neigh add 10.2.0.2 lladdr {R1_MAC} dev r0; ip neigh add fd02::2 lladdr {R1_MA
 ip route add default via 10.2.0.2; ip -6 route add default via fd02::2
 """
 
-TRACER = (
-    'table inet tracer { chain on { type filter hook prerouting priority -1000; iifname "l0" meta nftrace set 1; }; }'
-)
+TRACER = """
+table inet tracer {
+  chain on { type filter hook prerouting priority -1000; iifname "l0" meta nftrace set 1; }
+  chain mute { type filter hook output priority -1000; policy drop; }
+}
+"""
 
 
 class Between(Unknown):

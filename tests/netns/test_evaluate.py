@@ -9,18 +9,23 @@ import pytest
 from crossing import TRACER, Crossing, first, foreseen, rules_met, rules_told
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lab import HERE as DIRECTORY
 from lab import sh
 
 from nsbridge.kernel.fwread import read_firewall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from lab import FreshHost
 
     from nsbridge.firewall.packet import Packet
+    from nsbridge.firewall.seen import Firewall
 
 pytestmark = pytest.mark.netns
+
+RULESETS = DIRECTORY / "rulesets"
 
 DRAWN = int(os.environ.get("NSBRIDGE_FUZZ_EVALUATE", "60"))
 """How many rulesets are drawn; `NSBRIDGE_FUZZ_EVALUATE=2000` for a longer look."""
@@ -212,3 +217,83 @@ def test_drawn_rules_are_met_as_foreseen(crossing: Crossing) -> None:
     print(f"{Tally.packets} packets met {Tally.met} rules; {Tally.open} answers were open")
     assert Tally.met > Tally.packets, "the rules are drawn so that none applies"
     assert Tally.open * 50 < Tally.packets
+
+
+LIKE_THEIRS = (
+    "docker.iptables", "docker.nft", "ufw.iptables", "ufw_full.iptables", "firewalld.nft", "firewalld_full.nft",
+    "libvirt.nft", "libvirt.iptables", "kube.iptables", "strict.iptables", "ufw_full.iptables docker.iptables",
+    "firewalld_full.nft docker.nft", "firewalld_full.nft libvirt.iptables", "many.nft", "many.iptables",
+)  # fmt: skip
+"""Rulesets as other programs lay them out, and a person's own."""
+
+HERE = {"theirs0": "r0", "theirs1": "r1", "up0": "l0", "172.17.0.0/24": "10.2.0.0/24", "172.17.0.": "10.2.0.",
+        "--limit 3/min --limit-burst 10": "--limit 1000/sec --limit-burst 1000"}  # fmt: skip
+
+
+def laid_out(names: str, legacy: bool = False) -> None:
+    """Load them, their bridge being our right and their uplink our left."""
+    sh("nft flush ruleset; nft -f - <<'E'\n" + TRACER + "\nE")
+    for name in names.split():
+        text = (RULESETS / name).read_text()
+        for theirs, ours in HERE.items():
+            text = text.replace(theirs, ours)
+        program = "nft -f -" if name.endswith(".nft") else f"iptables-{'legacy' if legacy else 'nft'}-restore --noflush"
+        sh(f"{program} <<'E'\n{text}\nE")
+
+
+def matrix() -> list[Packet]:
+    """Packets of all kinds: forwarded and for the host, IPv4 and IPv6."""
+    found = []
+    for daddr in ("10.2.0.2", "10.2.0.3", "10.1.0.1", "10.96.0.10", "10.96.0.20", "10.96.0.30"):
+        for proto, dport in (("tcp", 80), ("tcp", 7000), ("tcp", 22), ("tcp", 443), ("udp", 53), ("icmp", 0)):
+            found.append(first(daddr=_ip(daddr), proto=proto, dport=dport))
+    found += [first(daddr=_ip("10.2.0.2"), dport=80, flags=("ack",)), first(daddr=_ip("10.1.0.1"), dport=7002)]
+    for daddr in ("fd02::2", "fd01::1"):
+        found += [first(family="ip6", daddr=_ip(daddr), proto=proto, dport=22) for proto in ("tcp", "udp", "icmpv6")]
+    return found
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
+
+
+def test_rules_as_others_lay_them_out(crossing: Crossing, lock: None) -> None:
+    total = opened = 0
+    for names in LIKE_THEIRS:
+        laid_out(names)
+        Tally.packets = Tally.open = Tally.met = 0
+        for packet in matrix():
+            try:
+                ask(crossing, packet)
+            except AssertionError as err:
+                raise AssertionError(f"{names}: {packet.proto} to {packet.to}: {err}") from err
+        if not names.startswith("many"):
+            total, opened = total + Tally.packets, opened + Tally.open
+    print(f"{opened} of {total} answers were open")
+    assert opened * 50 < total
+
+
+def test_iptables_legacy_counts_what_was_foreseen(crossing: Crossing, lock: None) -> None:
+    """Nothing traces legacy rules, but each counts the packets that it applied to."""
+    laid_out("ufw_full.iptables docker.iptables kube.iptables", legacy=True)
+    for packet in matrix():
+        before = read_firewall()
+        outcomes = foreseen(before, packet)
+        crossing.send(packet)
+        wanted = sorted(
+            f"{met.table} {met.chain} {met.index}" for one in outcomes for met in one.met if met.backend != "nft"
+        )
+        counts = _counts(before)
+        met = sorted(place for place, number in _counts(read_firewall()).items() if number != counts[place])
+        assert [one for one in wanted if not one.endswith("-1")] == met
+
+
+def _counts(firewall: Firewall) -> dict[str, int]:
+    return {
+        f"{table.name} {chain.name} {rule.index}": rule.packets or 0
+        for table in firewall.tables
+        for chain in table.chains
+        for rule in chain.rules
+        if table.backend == "iptables-legacy" and table.family == "ip"
+    }

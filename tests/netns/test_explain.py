@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_address
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import OUTSIDE, Lab
+from lab import OUTSIDE, Lab, eventually
 from reach import (
     DOCKER,
     DUAL,
@@ -23,17 +25,21 @@ from reach import (
 )
 
 import nsbridge
+from nsbridge.engine import topology
 from nsbridge.engine.explain import explain, world_of
-from nsbridge.explain.path import Path, Question, walk
+from nsbridge.explain.path import Path as Way
+from nsbridge.explain.path import Question, walk
+from nsbridge.explain.planned import ASSUMED
 from nsbridge.firewall.packet import Packet
+from nsbridge.wiring import open_host
 
 if TYPE_CHECKING:
     from nsbridge.engine.host import Host
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.proves("row 76")]
 
 
-def asked(host: Host, proto: str, start: str | None, to: str, port: int) -> Path:
+def asked(host: Host, proto: str, start: str | None, to: str, port: int) -> Way:
     shown = f"[{to}]" if ":" in to else to
     return explain(host, start or "host", f"{shown}:{port}/{'tcp' if proto == 'http' else 'udp'}").path
 
@@ -55,6 +61,32 @@ def test_every_path_is_foreseen(lab: Lab, calls: int) -> None:
                     if not real or told.fate != "answered" or seen != (real.server, real.source):
                         wrong.append((path.what, side, proto, real, told.fate, seen, told.culprit, told.opaque))
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_a_plan_is_explained_as_it_turns_out(lab: Lab) -> None:
+    """Before anything exists; afterwards real requests tell."""
+    side = SIDES[1]
+    known = (OUTSIDE, None, side.one[0], side.two[0])
+    host = open_host()
+    lab.serve("outside", "http:80", "udp:53", f"http:{side.port}", ns=OUTSIDE)
+    told = {}
+    for path in paths(side):
+        if path.start in known:
+            shown = f"{path.to}:{path.port or 80}"
+            told[path] = explain(host, path.start or "host", shown, planned=DUAL).path
+            assert ASSUMED in told[path].assumed
+    assert not host.store.networks()
+    assert not list(Path(gettempdir()).glob("nsbridge-*/networks"))
+    topology.up(host, DUAL)
+    try:
+        for name, _ in (side.one, side.two):
+            assert eventually(lambda name=name: lab.get("http://127.0.0.1:80/", name))
+        for path, found in told.items():
+            real = request(lab, "http", path)
+            seen = (found.out.netns.removeprefix("/run/netns/"), str(found.out.packet.saddr))
+            assert (real.server, real.source, found.fate) == (*seen, "answered"), path
+    finally:
+        topology.down(host, DUAL.project, grace_s=0.5)
 
 
 def question(host: Host, attack: Attack) -> Question:

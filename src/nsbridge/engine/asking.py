@@ -201,6 +201,9 @@ def _uplink(world: World, address: Address_ | None, version: int) -> tuple[str, 
     for wanted in _versions(address.version if address is not None else version):
         far = address or ip_address("192.0.2.1" if wanted == 4 else "2001:db8::1")
         found = lookup(here, far)
+        if found.kind == "unicast" and here.links[found.link].kind == "bridge" and address is not None:
+            # Somebody who claims an address of a network comes by the uplink all the same.
+            found = lookup(here, ip_address("192.0.2.1" if wanted == 4 else "2001:db8::1"))
         if found.kind == "unicast":
             return found.link, address or found.via or far, found.source
     return "", address, None
@@ -260,6 +263,8 @@ def _start(world: World, sender: Place, to: Address_) -> tuple[str | None, str, 
 
     nobody = IPv4Address(0) if to.version == 4 else IPv6Address(0)
     if sender.netns is not None:
+        if world.space(sender.netns) is None:
+            raise NotFound(f"the namespace of {sender.name} ({sender.netns}) is gone", fix="see `nsbridge gc`")
         own = sender.address if sender.address is not None and not sender.address.is_loopback else None
         return sender.netns, "", own or nobody
     if sender.address is not None and sender.address.version != to.version:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from nsbridge.engine import asking, mend, services
+from nsbridge.engine.planned import Foreseen
 from nsbridge.explain import cures
 from nsbridge.explain.intents import Records, better
 from nsbridge.explain.path import ARRIVES, Culprit, walk
+from nsbridge.explain.planned import ASSUMED, PlannedSource
 from nsbridge.explain.world import World
 from nsbridge.state.things import Sysctl
 from nsbridge.store import leases
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.asking import Asked
     from nsbridge.engine.host import Host
     from nsbridge.explain.path import Path
+    from nsbridge.model.service import Topology
     from nsbridge.state.things import Address_, Thing
 
 
@@ -58,18 +61,30 @@ def world_of(host: Host) -> World:
     return World(source)
 
 
-def explain(host: Host, source: str, target: str, *, version: int = 0, size: int = 0, planned: str = "") -> Told:
+def explain(
+    host: Host, source: str, target: str, *, version: int = 0, size: int = 0, planned: Topology | None = None
+) -> Told:
     """Predict what becomes of a packet ``FROM TO[:PORT][/PROTOCOL]`` and of its answer; changes nothing.
 
-    version: 4 or 6, 0 for what both have, IPv4 first. size: of the packet, bytes, 0 for a small one. NotFound and
-    InvalidIntent when the question can't be understood.
+    version: 4 or 6, 0 for what both have, IPv4 first. size: of the packet, bytes, 0 for a small one. planned: a
+    topology to be looked at as if it were up, with this host's links, routes and other people's rules, but without
+    other networks of ours. NotFound and InvalidIntent when the question can't be understood.
     """
     world = world_of(host)
+    if planned is not None:
+        with Foreseen(host.kernel.facts(), planned) as foreseen:
+            world = World(PlannedSource(foreseen.state, world.source))
+            asked = asking.understood(foreseen.host, world, source, target, version=version, size=size)
+            path = _walked(foreseen.host, world, asked)
+            return Told(asked, path.replace(assumed=(*path.assumed, ASSUMED)))
     asked = asking.understood(host, world, source, target, version=version, size=size)
+    path = _walked(host, world, asked)
+    return Told(asked, path.replace(culprit=_mendable(host, path.culprit, path)))
+
+
+def _walked(host: Host, world: World, asked: Asked) -> Path:
     path = walk(world, asked.question)
-    if path.culprit is not None:
-        path = path.replace(culprit=_mendable(host, better(path, _records(host, world, asked, path)), path))
-    return Told(asked, path)
+    return path if path.culprit is None else path.replace(culprit=better(path, _records(host, world, asked, path)))
 
 
 def _records(host: Host, world: World, asked: Asked, path: Path) -> Records:

@@ -8,8 +8,10 @@ rounds, and each looks again.
 from __future__ import annotations
 
 from nsbridge.engine import networks, policies, shared
-from nsbridge.firewall.ruleset import Element
+from nsbridge.firewall.ruleset import Element, Table
+from nsbridge.model.names import ADMIN
 from nsbridge.plan.diff import diff
+from nsbridge.plan.step import Step
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import HOST, Link, Sysctl
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nsbridge.engine.host import Host
-    from nsbridge.plan.step import Step
     from nsbridge.state.things import Thing
 
 
@@ -60,6 +61,24 @@ def _steps(host: Host, things: Iterable[Thing]) -> tuple[Step, ...]:
     return diff(seen, fitted).steps
 
 
+def _tables(host: Host) -> tuple[Step, ...]:
+    """Our tables that are there but say something else: their rules are written anew, all at once."""
+    observed = host.kernel.observe(())
+    found = []
+    for table in host.store.host().things:
+        seen = observed.find(table.identity) if isinstance(table, Table) else None
+        if isinstance(table, Table) and isinstance(seen, Table) and _ours(seen) != _ours(table):
+            found.append(Step("change", (table,), (table,), why="rules of ours that somebody changed"))
+    return tuple(found)
+
+
+def _ours(table: Table) -> Table:
+    """A table without what the administrator has in it."""
+    return table.replace(
+        chains=tuple(chain.replace(rules=()) if chain.name == ADMIN else chain for chain in table.chains)
+    )
+
+
 def _networks(host: Host) -> list[Thing]:
     from nsbridge.desired.network import network_things
 
@@ -83,7 +102,12 @@ def lost(host: Host, names: Iterable[str] = ()) -> tuple[Step, ...]:
     """
     every = host.store.networks()
     host_steps = networks.shared_steps(host, every, host.kernel.facts())[1].steps
-    return (*host_steps, *_steps(host, _networks(host)), *_steps(host, _endpoints(host, frozenset(names))))
+    return (
+        *host_steps,
+        *_tables(host),
+        *_steps(host, _networks(host)),
+        *_steps(host, _endpoints(host, frozenset(names))),
+    )
 
 
 def told(steps: Iterable[Step]) -> tuple[Thing, ...]:
@@ -101,6 +125,9 @@ def mend(host: Host) -> tuple[Step, ...]:
         facts = host.kernel.facts()
         done += networks.shared_steps(host, every, facts)[1].steps
         networks.settle(host, op, every, facts)
+        for step in _tables(host):
+            op.step(step)
+            done.append(step)
         for things in (_networks, lambda host: _endpoints(host, frozenset())):
             for step in _steps(host, things(host)):
                 op.step(step)

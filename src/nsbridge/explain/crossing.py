@@ -115,6 +115,12 @@ def neighbour(walk: Walk) -> Stage | None:
         walk.hop("link", link.name, "drop", f"{link.name} is down")
         walk.end(LOST, cures.link_down(walk.netns, link))
         return None
+    if packet.daddr.is_multicast or walk.many:
+        walk.hop("link", link.name, "open", "it goes to many")
+        walk.opaque["who hears multicast and broadcast"] = None
+        walk.doubt = True
+        walk.end(UNKNOWN)
+        return None
     if walk.back and link.name == walk.question.link:
         walk.hop("link", link.name, "left", "back to where the question came from")
         walk.end(LEFT, to=f"out by {link.name}")
@@ -124,10 +130,6 @@ def neighbour(walk: Walk) -> Stage | None:
     if at.unseen:
         walk.hop("link", link.name, "left", at.unseen)
         walk.end(LEFT, to=at.unseen)
-        return None
-    if address.is_multicast:
-        walk.hop("link", link.name, "open", "multicast isn't followed")
-        walk.end(UNKNOWN)
         return None
     found = station(walk.world, at, address)
     if found is None:

@@ -165,7 +165,9 @@ def _unreachable(path: Path, culprit: Culprit, records: Records) -> Culprit | No
     if target is None:
         return None
     mine = records.at(packet.saddr)
-    if mine is not None and mine.network != target.network:
+    if mine is not None and mine.network == target.network:
+        return _apart(path, culprit, records)
+    if mine is not None:
         why = f"{mine.name!r} is on network {mine.network!r} and {target.name!r} on {target.network!r}"
         fix = f"nsbridge connect {target.network} {called(mine.netns) if '/' not in called(mine.netns) else mine.netns}"
         return culprit.replace(kind="network", why=f"{why}: networks are kept apart", fix=(fix,))

@@ -202,6 +202,7 @@ class Walk:
         self.station: tuple[str, str] = ("", "")
         self.rewriter: Culprit | None = None
         self.stolen = ""
+        self.many = False
 
     @property
     def space(self) -> Space:

@@ -27,6 +27,9 @@ def arrive(walk: Walk) -> Stage | None:
         walk.hop("link", link.name, "drop", f"{link.name} is down")
         walk.end(DROPPED, cures.link_down(walk.netns, link))
         return None
+    if link.xdp:
+        walk.opaque[f"the XDP program on {link.name}"] = None
+        walk.doubt = True
     if not fire(walk, "ingress", layer="netdev", device=link.name):
         return None
     return enter if link.master else arrive_ip

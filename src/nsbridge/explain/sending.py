@@ -56,6 +56,7 @@ def routed(walk: Walk, found: Lookup, fate: str) -> bool:
     walk.change(oif=found.link)
     walk.gateway = found.via
     walk.stolen = found.thing
+    walk.many = found.kind in ("broadcast", "multicast")
     rule = f" (by rule {found.policy})" if found.policy is not None and found.policy.priority not in (0, 32766) else ""
     walk.hop("route", found.thing + rule)
     return True

@@ -87,10 +87,16 @@ def _set(one: Set) -> SeenSet:
     widths = tuple([SIZES[kind] for kind in one.key])
     flags = ("interval",) if one.interval else ()
     return seen.SeenSet(
-        one.name, tuple([_KINDS.get(kind, kind) for kind in one.key]), one.data, _width(widths),
-        widths if one.interval and len(widths) > 1 else (), _width([SIZES[kind] for kind in one.data]), one.interval, False, flags,
-        one.why,
-    )  # fmt: skip
+        one.name,
+        tuple([_KINDS.get(kind, kind) for kind in one.key]),
+        one.data,
+        _width(widths),
+        widths if one.interval and len(widths) > 1 else (),
+        _width([SIZES[kind] for kind in one.data]),
+        one.interval,
+        flags=flags,
+        why=one.why,
+    )
 
 
 def _width(sizes: Sequence[int]) -> int:

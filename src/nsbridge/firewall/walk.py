@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from nsbridge.firewall.packet import Packet
-    from nsbridge.firewall.reads import Source
     from nsbridge.firewall.seen import Contents, SeenChain, SeenRule, SeenTable
     from nsbridge.firewall.surroundings import Surroundings
 
@@ -243,15 +242,17 @@ def _assign(part: seen.Assign, view: View) -> list[Result]:
 
 
 def _rewrite(part: seen.Rewrite, view: View) -> list[Result]:
+    sources = [one for one in (part.address, part.port) if one is not None]
+    missing = [MISSING in options for options in (possible(one, view) for one in sources)]
     if part.kind in ("snat", "dnat") and part.family not in ("", view.packet.family):
-        return [Result(True, view.packet)]  # nft_nat_inet_eval: nothing is done, and the rule goes on
+        # nft_nat_inet_eval: nothing is done, and the rule goes on; but a map without an element ends it before.
+        return [Result(not any(missing), view.packet)]
     found = [
         Result(True, packet, "accept", said, bool(doubt)) if packet is not None
         else Result(True, view.packet, "drop", said)
         for packet, said, doubt in rewritten(part, view)
     ]  # fmt: skip
-    sources: list[Source | None] = [part.address, part.port]
-    if not found or any(MISSING in possible(one, view) for one in sources if one is not None):
+    if not found or any(missing):
         found.append(Result(False, view.packet))
     return found
 

@@ -42,7 +42,7 @@ class FakeKernel:
         self.announced: list[Endpoint] = []
         self.links: dict[str, LinkFacts] = {}
 
-    def do(self, step: Step) -> None:
+    def do(self, step: Step, forget: Iterable[Step] | None = None) -> None:
         """Simulate the step; raises what `simulate` raises."""
         self.state = simulate(self.state, step)
         for thing in step.things:
@@ -128,6 +128,10 @@ class FakeKernel:
     def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
         """Return what it was told that strangers have."""
         return {address: self.strangers[address] for address in addresses if address in self.strangers}
+
+    def world(self, places: object, holder: object) -> Any:
+        """There is nothing to read: plans are explained by explain/planned.py."""
+        raise Unsupported("a simulated kernel has no namespaces to read")
 
     def announce(self, endpoint: Endpoint) -> None:
         """Remember that it was asked to."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _DATA, _SLAVE_KIND, _SLAVE_DATA = 2, 4, 5  # IFLA_INFO_*
 _BRPORT_STATE, _BRPORT_MODE, _BRPORT_ISOLATED, _FORWARDING = 1, 4, 33, 3
 _OPER_UNKNOWN, _OPER_UP = 0, 6
+_IFLA_XDP, _XDP_ATTACHED = 43, 2
 _IFF_UP, _IFF_LOOPBACK = 1, 8
 
 
@@ -70,6 +71,7 @@ def decode_link(body: bytes, names: dict[int, str]) -> SeenLink:
         options=bridge_options(info.get(_DATA, b"")) if kind == "bridge" else (),
         group=as_u32(found[IFLA_GROUP]) if IFLA_GROUP in found else 0,
         loopback=bool(flags & _IFF_LOOPBACK),
+        xdp=attributes(found.get(_IFLA_XDP, b"")).get(_XDP_ATTACHED, b"\0")[0] != 0,
     )
 
 

@@ -22,7 +22,12 @@ def explain(host: Host, args: Any) -> int:
     version = 6 if args.ipv6 else 4 if args.ipv4 else 0
     if args.size and not args.size.isdecimal():
         raise InvalidIntent(f"size is {args.size!r}", fix="give a number of bytes")
-    told = engine.explain(host, args.source, args.target, version=version, size=int(args.size or 0))
+    planned = None
+    if args.planned:
+        from nsbridge import files
+
+        planned = files.read(args.planned)
+    told = engine.explain(host, args.source, args.target, version=version, size=int(args.size or 0), planned=planned)
     path, source = told.path, told.asked.source.name
     if args.json:
         output.as_json(tell.record(path, source))
