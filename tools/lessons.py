@@ -37,8 +37,10 @@ away afterwards. It takes no root and touches nothing of your machine:
 $ nsbridge learn
 ```
 
-They type `ip`, `iptables`, `ping`, `curl` and `python3`, and expect this host, with one machine outside that stands for
-the internet. To follow by hand, start with it: `python3 -m nsbridge.kernel.sandbox -- bash` gives you an empty host.
+They type `ip`, `iptables`, `ping`, `curl` and `python3`. Of nsbridge they use `explain`, which says why a packet doesn't
+arrive and changes nothing, until in the last lesson nsbridge does all of it. To follow by hand, `python3 -m
+nsbridge.kernel.sandbox -- bash` gives you an empty host; the lessons begin with this one, which has a machine outside that
+stands for the internet:
 
 ```sh
 {world}```

@@ -152,6 +152,7 @@ def test_what_varies_is_not_shown() -> None:
         "1 packets transmitted",
     ]
     assert shown("eth0 da:7f:19:cf:e4:1d  up \n") == "eth0 xx:xx:xx:xx:xx:xx  up"
+    assert shown(f"{'word ' * 30}end.").count("\n") == 1
     assert shown("lo 00:00:00:00:00:00") == "lo 00:00:00:00:00:00"
 
 

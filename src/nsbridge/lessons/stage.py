@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 from nsbridge.errors import InvalidIntent, Unsupported
@@ -39,6 +40,9 @@ echo 0 > /proc/sys/net/ipv4/ip_forward
 
 HOME, BIN = "/run/lesson", "/run/lesson-bin"
 """Where commands run, and where `python3` and `nsbridge` are found: in the throwaway host's own /run."""
+
+PAGE = 118
+"""Columns of a page."""
 
 SETTLED_S = 3.0
 """The longest breath. A carrier may be noticed a second late (linkwatch), a server starts in a tenth of one."""
@@ -178,12 +182,12 @@ def shown(output: str) -> str:
     """Return an output as pages print it: what differs from run to run is left out or has a stand-in.
 
     Of ping's lines the one about the answer and the count are kept, times become dots, and MAC addresses crosses of the
-    same width, so that columns stay.
+    same width, so that columns stay. Sentences, which end with a full stop, are folded to the width of a page.
     """
     lines = output.splitlines()
     if any(line.startswith("PING ") for line in lines):
         lines = [line for line in lines if line and not line.startswith(("PING ", "--- ", "rtt "))]
-    text = "\n".join(line.rstrip() for line in lines)
+    text = "\n".join(textwrap.fill(line, PAGE) if line.endswith(".") else line.rstrip() for line in lines)
     text = re.sub(r"time=[\d.]+ ms", "time=… ms", text)
     text = re.sub(r"running \d+s", "running …s", text)
     return re.sub(r"\b(?!00:00:00|ff:ff:ff)(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", "xx:xx:xx:xx:xx:xx", text)
