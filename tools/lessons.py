@@ -38,9 +38,9 @@ $ nsbridge learn
 ```
 
 They type `ip`, `iptables`, `ping`, `curl` and `python3`. Of nsbridge they use `explain`, which says why a packet
-doesn't arrive and changes nothing, until in the last lesson nsbridge does all of it. To follow by hand, get an empty host with
-`python3 -m nsbridge.kernel.sandbox -- bash`. The lessons begin with this one, which has a machine outside that stands
-for the internet:
+doesn't arrive and changes nothing, until in the last lesson nsbridge does all of it. To follow by hand, get an empty
+host with `python3 -m nsbridge.kernel.sandbox -- bash`. The lessons begin with this one, which has a machine outside
+that stands for the internet:
 
 ```sh
 {world}```
