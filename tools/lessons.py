@@ -14,7 +14,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from nsbridge.lessons.lesson import Command, Lesson, lessons
+from nsbridge.lessons.lesson import LessonCommand, Lesson, lessons
 from nsbridge.lessons.stage import WORLD, Stage, shown
 
 PAGES = Path(__file__).parents[1] / "docs" / "lessons"
@@ -84,7 +84,7 @@ def page(lesson: Lesson, stage: Stage) -> str:
     lines = source(lesson).splitlines()
     commands = iter(lesson.commands)
     written: list[str] = []
-    waiting: Command | None = None
+    waiting: LessonCommand | None = None
 
     def play() -> None:
         nonlocal waiting

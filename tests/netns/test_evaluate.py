@@ -27,7 +27,7 @@ pytestmark = pytest.mark.netns
 
 RULESETS = DIRECTORY / "rulesets"
 
-DRAWN = int(os.environ.get("NSBRIDGE_FUZZ_EVALUATE", "60"))
+DRAWN = int(os.environ.get("NSBRIDGE_FUZZ_EVALUATE", "50"))
 """How many rulesets are drawn; `NSBRIDGE_FUZZ_EVALUATE=2000` for a longer look."""
 
 MATCHES = (
@@ -217,7 +217,7 @@ def test_drawn_rules_are_met_as_foreseen(crossing: Crossing) -> None:
     _drawn(crossing)
     print(f"{Tally.packets} packets met {Tally.met} rules; {Tally.open} answers were open")
     assert Tally.met * 2 > Tally.packets, "the rules are drawn so that none applies"
-    assert Tally.open * 50 < Tally.packets
+    assert Tally.open * 20 < Tally.packets, "rules are drawn from all that there is, realms and owners too"
 
 
 LIKE_THEIRS = (

@@ -10,7 +10,7 @@ import pytest
 from nsbridge.errors import InvalidIntent, NotFound
 from nsbridge.frontends.cli import learning
 from nsbridge.frontends.cli import main as cli
-from nsbridge.lessons.lesson import PACKAGES, Command, Lesson, Prose, earlier, find, lessons, parse
+from nsbridge.lessons.lesson import PACKAGES, LessonCommand, Lesson, Prose, earlier, find, lessons, parse
 from nsbridge.lessons.stage import Ran, Stage, shown
 
 ROOT = Path(__file__).parents[2]
@@ -53,9 +53,9 @@ def test_a_page_is_read() -> None:
     assert isinstance(first, Prose)
     assert "a picture" in first.text
     assert last == Prose("More.")
-    assert isinstance(ping, Command)
+    assert isinstance(ping, LessonCommand)
     assert (ping.remark, ping.foretold, ping.program, ping.only_looks) == ("no answer", "no answer", "ping", True)
-    assert isinstance(cat, Command)
+    assert isinstance(cat, LessonCommand)
     assert cat.text == "cat > file <<'END'\none\n\ntwo\nEND"
     assert not cat.only_looks
     assert lesson.programs == ("ip", "ping")
@@ -85,7 +85,7 @@ def test_what_is_no_lesson(page: str, trouble: str) -> None:
     ],
 )
 def test_comments_foretell(text: str, statuses: tuple[int, ...]) -> None:
-    assert Command(text).statuses == statuses
+    assert LessonCommand(text).statuses == statuses
 
 
 def test_the_course_is_in_order() -> None:
@@ -162,11 +162,11 @@ def test_a_terminal_shows_prose_and_pictures() -> None:
 
 
 def test_verdicts() -> None:
-    fails, works = Command("curl x   # refused"), Command("curl x")
+    fails, works = LessonCommand("curl x   # refused"), LessonCommand("curl x")
     assert learning.verdict(fails, Ran(7, "")) == "✓ refused, as foretold"
     assert learning.verdict(works, Ran(0, "hello")) == "✓"
     assert learning.verdict(fails, Ran(0, "hello")).startswith("✗ refused was foretold, but the exit status is 0")
-    asks = Command("nsbridge explain a b   # no answer")
+    asks = LessonCommand("nsbridge explain a b   # no answer")
     assert learning.verdict(asks, Ran(1, "A ping from a to b is dropped")) == "✓ no answer, as foretold"
     assert learning.verdict(asks, Ran(1, "nsbridge: there is no 'a'")).startswith("✗ no answer was foretold")
     assert learning.verdict(works, Ran(28, "")).startswith("✗ this should have worked, but the exit status is 28")

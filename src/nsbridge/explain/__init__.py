@@ -1,1 +1,1 @@
-"""Why a packet arrives or doesn't: predicted from what is there, told with its reason and its cure."""
+"""Why a packet arrives or doesn't; what was done, and what every rule is for: predictions, transcripts, pictures."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from nsbridge.explain.world import Source
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.firewall.seen import Firewall
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
@@ -24,8 +25,9 @@ class HostFacts(Value):
     routes: (destination, link, gateway or "") of every route and on-link subnet, default routes left out.
     sysctls: (key, value) of those we might raise: forwarding, and accept_ra of every uplink.
     droppers: other people's forward chains that drop; each wants our accept. routers: names of other software's
-    rules which need forwarding. bridges: those that aren't ours. bridge_filter: nf_tables can filter what passes
-    between the ports of a bridge. bridge_calls: br_netfilter is there, so a bridge can show its frames to IP rules.
+    rules which need forwarding. bridges: those that aren't ours. uplinks: links with a default route. bridge_filter:
+    nf_tables can filter what passes between the ports of a bridge. bridge_calls: br_netfilter is there, so a bridge can
+    show its frames to IP rules.
     """
 
     mtu: int = 1500
@@ -36,6 +38,7 @@ class HostFacts(Value):
     bridges: tuple[str, ...] = ()
     bridge_filter: bool = True
     bridge_calls: bool = True
+    uplinks: tuple[str, ...] = ()
 
     def sysctl(self, key: str) -> str:
         """Return the value of a setting, "" when this kernel has none of that name."""
@@ -134,6 +137,9 @@ if TYPE_CHECKING:
 
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""
+
+        def every_rule(self) -> Firewall:
+            """Read every rule of the host, whoever made it. Costs a dump of all tables, but of no set."""
 
         def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
             """Return all elements of a set, none without it. Costs a dump of that set: for those that hold little."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from nsbridge.explain.world import Source
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.firewall.seen import Firewall
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
@@ -222,6 +223,12 @@ class LinuxKernel:
         """Return the data of a map element, None without one."""
         return self.nft.element_data(table, name, key)
 
+    def every_rule(self) -> Firewall:
+        """Read every rule of the host, whoever made it."""
+        from nsbridge.kernel.fwread import read_firewall
+
+        return read_firewall()
+
     def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
         """Return all elements of a set, none without it."""
         return self.nft.elements(table, name)
@@ -257,6 +264,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         routes=tuple(dict.fromkeys(routes)),
         sysctls=tuple([pair for pair in values if pair[1]]),
         bridges=tuple(sorted(bridges)),
+        uplinks=tuple(uplinks),
         bridge_calls=bool(sysctl.read("net/bridge/bridge-nf-call-iptables")),
     )
 

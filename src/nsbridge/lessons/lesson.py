@@ -53,7 +53,7 @@ class Prose(Value):
     text: str
 
 
-class Command(Value):
+class LessonCommand(Value):
     """One command of a page, with the comment at its end; several lines if it has a here-document."""
 
     text: str
@@ -95,12 +95,12 @@ class Lesson(Value):
     title: str
     before: int
     needs: tuple[str, ...]
-    parts: tuple[Prose | Command, ...]
+    parts: tuple[Prose | LessonCommand, ...]
 
     @property
-    def commands(self) -> tuple[Command, ...]:
+    def commands(self) -> tuple[LessonCommand, ...]:
         """Its commands in their order."""
-        return tuple(part for part in self.parts if isinstance(part, Command))
+        return tuple(part for part in self.parts if isinstance(part, LessonCommand))
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def parse(name: str, text: str) -> Lesson:
     return Lesson(int(number), name, title, int(begins[1] or 0), (needs[1],) if needs else (), parts)
 
 
-def _parts(name: str, body: str) -> Iterator[Prose | Command]:
+def _parts(name: str, body: str) -> Iterator[Prose | LessonCommand]:
     for place, chunk in enumerate(re.split(r"^```console\n(.*?)^```$", body, flags=re.M | re.S)):
         if place % 2:
             yield from _commands(name, chunk)
@@ -129,18 +129,18 @@ def _parts(name: str, body: str) -> Iterator[Prose | Command]:
             yield Prose(chunk.strip("\n"))
 
 
-def _commands(name: str, block: str) -> Iterator[Command]:
+def _commands(name: str, block: str) -> Iterator[LessonCommand]:
     lines: list[str] = []
     for line in block.splitlines():
         if line.startswith("$ "):
             if lines:
-                yield Command("\n".join(lines))
+                yield LessonCommand("\n".join(lines))
             lines = [line[2:]]
         elif lines and (line == ">" or line.startswith("> ")):
             lines.append(line[2:])
         else:
             raise ValueError(f"{name}: {line!r} is neither a command nor the rest of one")
-    yield Command("\n".join(lines))
+    yield LessonCommand("\n".join(lines))
 
 
 def lessons() -> tuple[Lesson, ...]:

@@ -24,7 +24,7 @@ from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nsbridge.lessons.lesson import Command, Lesson
+    from nsbridge.lessons.lesson import LessonCommand, Lesson
 
 WORLD = """\
 ip netns add outside
@@ -59,7 +59,7 @@ class Ran(Value):
     status: int
     output: str
 
-    def as_foretold(self, command: Command) -> bool:
+    def as_foretold(self, command: LessonCommand) -> bool:
         """Tell whether a command came out as its page foretells. An error of nsbridge's own is no finding."""
         broken = bool(command.foretold) and self.output.startswith("nsbridge: ")
         return self.status in command.statuses and not broken
@@ -92,7 +92,7 @@ class Stage:
                     self._settled(command.text)
         self._carriers()
 
-    def run(self, command: Command) -> Ran:
+    def run(self, command: LessonCommand) -> Ran:
         """Run one command and wait until what it began has settled."""
         ran = self._settled(command.text)
         if "link" in command.text:

@@ -17,7 +17,7 @@ import textwrap
 import nsbridge
 from nsbridge.frontends.cli import output
 from nsbridge.frontends.cli.learn import NEXT, hand_terminal
-from nsbridge.lessons.lesson import Command, Prose, lessons
+from nsbridge.lessons.lesson import LessonCommand, Prose, lessons
 from nsbridge.lessons.stage import Stage
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ class Walk:
             else:
                 self._step(part)
 
-    def _step(self, command: Command) -> None:
+    def _step(self, command: LessonCommand) -> None:
         first, *more = command.text.split("\n")
         _say("\n".join([f"  {_painted(BOLD, f'$ {first}')}", *(f"  {_painted(BOLD, f'> {line}')}" for line in more)]))
         if self.asks and not self._wants():
@@ -123,7 +123,7 @@ class Walk:
             _say(f"  exit status {status}")
 
 
-def verdict(command: Command, ran: Ran) -> str:
+def verdict(command: LessonCommand, ran: Ran) -> str:
     """Say whether what was to be expected happened."""
     if ran.as_foretold(command):
         return _painted(GREEN, f"✓ {command.foretold}, as foretold" if command.foretold else "✓")

@@ -19,6 +19,7 @@ from nsbridge.frontends.cli.shared import (
     PROJECT,
     QUIET,
     SERVICE_FIELDS,
+    SHOW,
     TERMINAL,
     TIMEOUT,
     USER,
@@ -40,6 +41,7 @@ TOPOLOGY = (
             flag("--remove-orphans", help="take away services of the project that the file no longer has"),
             flag("--force-recreate", help="make services anew even if nothing about them changed"),
             flag("--dry-run", help="tell what would be done, as `nsbridge plan` does, and do nothing"),
+            SHOW,
             arg("services", nargs="*", metavar="SERVICE", help="only these, and what they depend on"),
         ),
         about="Without -d it stays: what the commands write is shown, Ctrl-C stops them (another kills them), and\n"
@@ -52,7 +54,7 @@ TOPOLOGY = (
         "topology",
         "Take a project away: services, namespaces, networks, rules",
         "topology:down",
-        (FILE, PROJECT, TIMEOUT),
+        (FILE, PROJECT, TIMEOUT, SHOW),
         about="Without -f, -p and a file in this directory: the one project that is up.",
         examples=("down", "down -f examples/docker-bridge.yaml", "down -p lab -t 1"),
         long=True,
@@ -62,8 +64,15 @@ TOPOLOGY = (
         "topology",
         "Show every step that `up` would take, with its reason",
         "topology:plan",
-        (FILE, PROJECT, flag("--remove-orphans", help="as for up"), flag("--force-recreate", help="as for up"), JSON),
-        examples=("plan -f examples/docker-bridge.yaml", "plan --json"),
+        (
+            FILE,
+            PROJECT,
+            flag("--remove-orphans", help="as for up"),
+            flag("--force-recreate", help="as for up"),
+            flag("--show-commands", help="as commands that a person could type"),
+            JSON,
+        ),
+        examples=("plan -f examples/docker-bridge.yaml", "plan --show-commands", "plan --json"),
         fields=CHANGE_FIELDS,
     ),
     Verb(
@@ -105,6 +114,7 @@ SERVICES = (
             text("--hostname", metavar="NAME", help="its host name (default: its name)"),
             many("-l", "--label", metavar="NAME=VALUE", help="a note of your own; repeatable"),
             flag("-d", "--detach", help="leave it in the background and print its name"),
+            SHOW,
             flag("--rm", help="accepted as docker's: a command in the foreground takes its namespace along"),
             *TERMINAL,
             arg(
@@ -174,6 +184,7 @@ SERVICES = (
         "services:remove",
         (
             flag("-f", "--force", help="stop them first if they run"),
+            SHOW,
             arg("names", nargs="+", metavar="NAME", help="services"),
         ),
         examples=("rm web", "rm -f web db"),

@@ -14,6 +14,7 @@ from nsbridge.frontends.cli.shared import (
     NETWORK_FIELDS,
     PORTS,
     QUIET,
+    SHOW,
 )
 from nsbridge.frontends.cli.verb import REST, Verb, arg, flag, many, text
 
@@ -43,7 +44,6 @@ NETWORKS = (
                 "-d",
                 "--driver",
                 default="bridge",
-                choices=("bridge", "macvlan", "ipvlan"),
                 metavar="DRIVER",
                 help="bridge (default), or macvlan, ipvlan: on the wire of -o parent=IFNAME",
             ),
@@ -62,6 +62,7 @@ NETWORKS = (
                 help="the same by docker's names: com.docker.network.bridge.name, …; mode=unmanaged: not ours",
             ),
             many("--label", metavar="NAME=VALUE", help="a note of your own; repeatable"),
+            SHOW,
             arg("name", metavar="NAME", help="its name"),
         ),
         examples=(
@@ -109,7 +110,10 @@ NETWORKS = (
         "networks",
         "Remove networks that nobody is on",
         "networks:remove",
-        (arg("names", nargs="+", metavar="NAME", help="networks"),),
+        (
+            SHOW,
+            arg("names", nargs="+", metavar="NAME", help="networks"),
+        ),
         examples=("network rm lab",),
         aliases=("network remove",),
     ),
@@ -137,6 +141,7 @@ ENDPOINTS = (
             *LINK,
             ALIAS,
             PORTS,
+            SHOW,
             JSON,
             arg("network", metavar="NETWORK", help="network"),
             arg("netns", metavar="NETNS", help="a name of `ip netns`, a path that opens the namespace, or a PID in it"),
@@ -156,6 +161,7 @@ ENDPOINTS = (
         "endpoints:disconnect",
         (
             flag("-f", "--force", help="it is no error if there is no such endpoint"),
+            SHOW,
             arg("network", metavar="NETWORK", help="network"),
             arg("name", nargs="+", metavar="NAME", help="endpoint, or the namespace as it was named to connect"),
         ),
@@ -172,6 +178,7 @@ ENDPOINTS = (
             flag("--share", help="others may publish this host port too: new connections go to each in turn"),
             flag("--drain", help="give it no new connections of a shared port for now, and publish nothing"),
             flag("--undrain", help="give it some again"),
+            SHOW,
             arg("name", metavar="NAME", help="endpoint or service"),
             arg("ports", nargs="+", metavar="PORT", help="[HOST_IP:][HOST_PORT:]PORT[/PROTOCOL], ranges too"),
         ),
@@ -190,6 +197,7 @@ ENDPOINTS = (
         "endpoints:unpublish",
         (
             NET,
+            SHOW,
             arg("name", metavar="NAME", help="endpoint or service"),
             arg(
                 "ports",
@@ -210,6 +218,7 @@ HOUSEKEEPING = (
         "housekeeping:gc",
         (
             flag("-n", "--dry-run", help="tell, and remove nothing"),
+            SHOW,
             flag("--json", help="print JSON: a list of what was removed, in words"),
         ),
         examples=("gc -n", "gc"),
@@ -265,7 +274,7 @@ HOUSEKEEPING = (
     Verb(
         "install",
         "housekeeping",
-        "Write a command `nsbridge` that starts in half the time of pip's",
+        "Write a command `nsbridge` that starts a quarter sooner than pip's",
         "launcher:install",
         (PREFIX,),
         about="Writes DIR/bin/nsbridge and DIR/lib/nsbridge; overwrites nobody else's. Again when Python is another.",
