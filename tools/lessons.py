@@ -14,7 +14,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from nsbridge.lessons.lesson import LessonCommand, Lesson, lessons
+from nsbridge.lessons.lesson import Lesson, LessonCommand, lessons
 from nsbridge.lessons.stage import WORLD, Stage, shown
 
 PAGES = Path(__file__).parents[1] / "docs" / "lessons"

@@ -10,7 +10,7 @@ import pytest
 from nsbridge.errors import InvalidIntent, NotFound
 from nsbridge.frontends.cli import learning
 from nsbridge.frontends.cli import main as cli
-from nsbridge.lessons.lesson import PACKAGES, LessonCommand, Lesson, Prose, earlier, find, lessons, parse
+from nsbridge.lessons.lesson import PACKAGES, Lesson, LessonCommand, Prose, earlier, find, lessons, parse
 from nsbridge.lessons.stage import Ran, Stage, shown
 
 ROOT = Path(__file__).parents[2]

@@ -24,7 +24,7 @@ from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nsbridge.lessons.lesson import LessonCommand, Lesson
+    from nsbridge.lessons.lesson import Lesson, LessonCommand
 
 WORLD = """\
 ip netns add outside
