@@ -300,6 +300,21 @@ HOUSEKEEPING = (
         host=False,
     ),
     Verb(
+        "learn",
+        "housekeeping",
+        "Play lessons: Docker's bridge made by hand in a throwaway host, step by step; needs no root",
+        "learn:learn",
+        (
+            flag("-l", "--list", help="list the lessons"),
+            flag("-y", "--yes", help="don't wait for Enter: run LESSON, or all; exit status 1 if anything surprises"),
+            arg("lesson", nargs="?", default="", metavar="LESSON", help="number, name or part of it (default: 1)"),
+        ),
+        about="Each command is shown with its reason and run when you press Enter; type others of your own. It takes "
+        "ip, iptables,\nping and curl. The same to read: docs/lessons.",
+        examples=("learn", "learn 8", "learn hairpin", "learn --yes"),
+        host=False,
+    ),
+    Verb(
         "version",
         "housekeeping",
         "Print versions of nsbridge, Python and the kernel",
