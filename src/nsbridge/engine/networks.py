@@ -8,7 +8,7 @@ from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.guard import guard_elements
 from nsbridge.desired.network import host_things, network_things
 from nsbridge.desired.ports import ports_things
-from nsbridge.engine import policies, shared
+from nsbridge.engine import firewalls, policies, shared
 from nsbridge.engine.entries import Began, Dropped, Idle, Put
 from nsbridge.errors import InUse, InvalidIntent, NotFound, Taken, Unsupported
 from nsbridge.firewall.ruleset import Table
@@ -113,6 +113,7 @@ def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) ->
 
 def settle(host: Host, op: Operation, networks: tuple[Network, ...], facts: HostFacts) -> bool:
     """Bring what these networks share into being; tell whether our table had to be made."""
+    firewalls.remember(host, op, networks)
     record, plan = shared_steps(host, networks, facts)
     if record != host.store.host() or plan:
         op.replace("host.json", codec.dumps(record) + "\n")
@@ -257,6 +258,8 @@ def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...
         things += network_things(network, network.mtu)
     entries: list[Entry] = [Dropped(network.name) for network in networks]
     entries.append(Put("host.json", codec.dumps(record) + "\n" if record.things else None))
+    if host.store.firewall() and not any(isinstance(thing, Table) for thing in record.things):
+        entries.append(Put(firewalls.FILE, None))
     return tuple(things), entries
 
 

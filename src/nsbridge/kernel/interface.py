@@ -116,6 +116,12 @@ if TYPE_CHECKING:
         def setting(self, key: str) -> str:
             """Return the value of a setting of the host (its path under /proc/sys), "" without one."""
 
+        def choose_firewall(self, wish: str) -> str:
+            """Return the firewall to remember for a wish: "" for nf_tables, or which variant of iptables it means.
+
+            Unsupported when it isn't installed, KernelError when this kernel doesn't take it.
+            """
+
         def admin_rules(self, table: tuple[str, str]) -> int:
             """Return how many rules the administrator has put into the chain of a table that is theirs."""
 

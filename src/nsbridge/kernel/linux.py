@@ -20,10 +20,11 @@ from nsbridge.state.things import HOST, Address, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.kernel.iptables import Iptables
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
@@ -38,9 +39,12 @@ PATIENCE = 500
 class LinuxKernel:
     """See kernel/interface.py, which says what each method promises."""
 
-    def __init__(self) -> None:
+    def __init__(self, firewall: Callable[[], str] = str) -> None:
+        """firewall: asked at each use which one holds our rules: "" for nf_tables, or a variant of iptables."""
         self._route: NetlinkSocket | None = None
         self._nft: Nft | None = None
+        self._chosen = firewall
+        self._iptables: Iptables | None = None
 
     @property
     def route(self) -> NetlinkSocket:
@@ -57,6 +61,26 @@ class LinuxKernel:
 
             self._nft = Nft()
         return self._nft
+
+    @property
+    def firewall(self) -> Nft | Iptables:
+        """What holds our rules."""
+        name = self._chosen()
+        if not name:
+            return self.nft
+        if self._iptables is None or self._iptables.name != name:
+            from nsbridge.kernel.iptables import Iptables
+
+            self._iptables = Iptables(name, self.nft, lambda: host_facts(self.route).bridges)
+        return self._iptables
+
+    def choose_firewall(self, wish: str) -> str:
+        """Return the firewall to remember: "" for nf_tables, or which variant of iptables is meant."""
+        if wish in ("", "nftables"):
+            return ""
+        from nsbridge.kernel.iptables import choose
+
+        return choose(wish)
 
     def do(self, step: Step) -> None:
         """Carry out a step."""
@@ -91,7 +115,7 @@ class LinuxKernel:
         from nsbridge.kernel.observe import observe
 
         accepts = foreign.accepts(self.nft)
-        return observe(self.route, namespaces, settings) | self.nft.observe() | accepts
+        return observe(self.route, namespaces, settings) | self.firewall.observe() | accepts
 
     def facts(self) -> HostFacts:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
@@ -185,7 +209,7 @@ class LinuxKernel:
 
     def admin_rules(self, table: tuple[str, str]) -> int:
         """Return how many rules the administrator has in the chain of a table that is theirs."""
-        return self.nft.admin_rules(table)
+        return self.firewall.admin_rules(table)
 
     def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
         """Return the MAC of each address that somebody on this link has."""
@@ -208,11 +232,11 @@ class LinuxKernel:
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
-        return self.nft.element_data(table, name, key)
+        return self.firewall.element_data(table, name, key)
 
     def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
         """Return all elements of a set, none without it."""
-        return self.nft.elements(table, name)
+        return self.firewall.elements(table, name)
 
 
 def host_facts(sock: NetlinkSocket) -> HostFacts:
