@@ -262,4 +262,5 @@ def _refused(thing: ForeignAccept, code: int, said: str) -> KernelError:
 
 def _run(name: str, *arguments: str) -> tuple[int, str]:
     """Run a program; return its exit status and all it said."""
-    return programs.run(name, *arguments, needed=", but its FORWARD chain drops what nsbridge forwards")
+    code, out, err = programs.run(name, *arguments, needed=", but its FORWARD chain drops what nsbridge forwards")
+    return code, out + err

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Thing
 
 VARIANTS = ("iptables-nft", "iptables-legacy")
+TRIES = 5
+"""How often something that others kept changing is tried."""
+
 ORDER = ("raw", "mangle", "filter", "nat")
 """The order in which tables are written; the other way round when something goes."""
 
@@ -51,7 +54,7 @@ def choose(wish: str) -> str:
         variant = "iptables-nft" if "nf_tables" in said else "iptables-legacy"
         name = variant if programs.find(f"{variant}-restore") else "iptables"
     for each in _names(name):
-        code, told = programs.run(f"{each}-save", "-t", "filter", needed=f", and --firewall {wish} was asked for")
+        code, _, told = programs.run(f"{each}-save", "-t", "filter", needed=f", and --firewall {wish} was asked for")
         if code:
             raise _refused("use", each, told)
     return name
@@ -121,9 +124,9 @@ class Iptables:
     def _read(self) -> dict[int, Tables]:
         found = {}
         for version, name in zip((4, 6), _names(self.name), strict=False):
-            code, told = programs.run(f"{name}-save", needed=", but this host's networks have their rules in it")
+            code, told, err = programs.run(f"{name}-save", needed=", but this host's networks have their rules in it")
             if code:
-                raise _refused("read", name, told)
+                raise _refused("read", name, err)
             found[version] = text.parse(told)
         return found
 
@@ -183,22 +186,29 @@ class Iptables:
         asked = tuple(things)
         frames = [one for one in asked if _is_frames(one)]
         rest = [one for one in asked if not _is_frames(one)]
-        if verb == "remove":
+        if verb == "remove" and rest:
             self._apply(verb, rest)
-            self._nft.apply(verb, frames)
-            return
         self._nft.apply(verb, frames)
         try:
-            self._apply(verb, rest)
+            if verb != "remove" and rest:
+                self._apply(verb, rest)
         except (KernelError, NoPermission, Unsupported):
             if verb == "add":
                 self._nft.apply("remove", frames)
             raise
 
     def _apply(self, verb: str, things: Sequence[Table | Element]) -> None:
-        if not things:
-            return
-        saved = self._read()
+        for left in reversed(range(TRIES)):
+            saved = self._read()
+            try:
+                self._write(verb, things, saved)
+                return
+            except KernelError as err:
+                # What was read is by now not what is there: somebody else writes as well.
+                if err.errno != errno.EINVAL or not left or self._read() == saved:
+                    raise
+
+    def _write(self, verb: str, things: Sequence[Table | Element], saved: dict[int, Tables]) -> None:
         tables = [one for one in things if isinstance(one, Table)]
         elements = [one for one in things if isinstance(one, Element)]
         scripts = {version: _Script() for version in saved}
@@ -334,7 +344,7 @@ class Iptables:
             if not script.told:
                 continue
             done.append((name, script))
-            code, told = programs.run(f"{name}-restore", "-w", "--noflush", said=_input(script.told, order))
+            code, _, told = programs.run(f"{name}-restore", "-w", "--noflush", said=_input(script.told, order))
             if code:
                 for earlier, each in reversed(done):
                     for table in reversed(order):  # each by itself: what wasn't committed can't be taken back
