@@ -8,7 +8,6 @@ somebody else made by the same name is left alone.
 
 from __future__ import annotations
 
-from nsbridge.firewall.ruleset import Table
 from nsbridge.plan.diff import removing
 from nsbridge.plan.step import Step
 from nsbridge.state.things import Netns
@@ -118,9 +117,8 @@ if TYPE_CHECKING:
 def _take_back(kernel: Kernel, step: Step) -> None:
     there = kernel.find(step.things)
     if step.verb == "add":
-        # A namespace's name without a namespace, or a half of our chains, is found by nobody, yet has to go.
-        halves = [thing for thing in step.things if isinstance(thing, (Netns, Table)) and thing not in there]
-        there = (*there, *halves)
+        # A namespace's name without a namespace is found by nobody, yet it is there and has to go.
+        there = (*there, *[thing for thing in step.things if isinstance(thing, Netns) and thing not in there])
         for each in removing(there):
             kernel.do(each)
     elif step.verb == "change":

@@ -112,7 +112,7 @@ def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) ->
 
 
 def settle(host: Host, op: Operation, networks: tuple[Network, ...], facts: HostFacts) -> bool:
-    """Bring what these networks share into being; tell whether our table had to be made."""
+    """Bring what these networks share into being; tell whether our table had to be written."""
     firewalls.remember(host, op, networks)
     record, plan = shared_steps(host, networks, facts)
     if record != host.store.host() or plan:
@@ -120,7 +120,7 @@ def settle(host: Host, op: Operation, networks: tuple[Network, ...], facts: Host
     for step in plan.steps:
         op.step(step)
     tell_raised(host, plan.steps)
-    return any(isinstance(thing, Table) for step in plan.steps if step.verb == "add" for thing in step.things)
+    return any(isinstance(thing, Table) for step in plan.steps if step.verb != "remove" for thing in step.things)
 
 
 def _dotted(sysctl: Sysctl) -> str:

@@ -16,7 +16,7 @@ from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from typing import Any, TypeAlias
 
     from nsbridge.firewall.iptables import Lowered, Words
@@ -224,13 +224,15 @@ def held(table: Table, rules: Iterable[Found]) -> list[Element]:
     return list(made.values())
 
 
-def read(table: Table, lowered: Sequence[Lowered], saved: dict[int, Tables], admin: str) -> list[Table | Element]:
-    """Return the table and its elements as they are there; one that isn't as we wrote it differs from `table`."""
-    if not any(any_there(one, admin) for one in saved.values()):
-        return []
-    whole = all(is_there(one, saved[one.version]) for one in lowered)
+def changed(table: Table) -> Table:
+    """Return the table as one that isn't as we wrote it."""
     strange = Chain("changed", (Rule((Opaque("rules of ours are missing or changed"),)),))
-    found: list[Table | Element] = [table if whole else table.replace(chains=(*table.chains, strange))]
+    return table.replace(chains=(*table.chains, strange))
+
+
+def read(table: Table, saved: dict[int, Tables]) -> list[Element]:
+    """Return the elements that are there."""
+    found: list[Element] = []
     for (name, _), rules in index(saved).items():
         if name != KIND.name:
             found += held(table, rules)

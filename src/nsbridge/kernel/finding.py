@@ -91,7 +91,8 @@ def find(kernel: LinuxKernel, things: Iterable[Thing]) -> tuple[Thing, ...]:
     if inner:
         found |= _find_inside(kernel, inner)
     if firewall:
-        found |= {thing.identity for thing in kernel.firewall.find(tuple(firewall))}
+        held = {thing.identity: thing for thing in kernel.firewall.find(tuple(firewall))}
+        return tuple([held.get(thing.identity, thing) for thing in asked if thing.identity in {*found, *held}])
     return tuple([thing for thing in asked if thing.identity in found])
 
 

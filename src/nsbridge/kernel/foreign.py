@@ -90,10 +90,15 @@ def routers(nft: Nft) -> tuple[str, ...]:
                 chain.hook == "postrouting"
                 and chain.kind == "nat"
                 and (family, table) != nft.table
-                and _rules(nft, place)
+                and any(not _calls_us(expressions) for _, expressions, _ in _rules(nft, place))
             ):
                 found.append(f"table {family} {table}")
-    return (*found, *(f"{where}'s nat table" for where in _LEGACY if _legacy_loaded(where, "nat")))
+    return (*found, *(f"{where}'s nat table" for where in _LEGACY if _legacy_translates(where)))
+
+
+def _calls_us(expressions: Expressions) -> bool:
+    """Tell whether an iptables rule is the one that leads to our chains, where they are in iptables."""
+    return any(name == "match" and _match_comment(item).startswith(f"{ALIAS} ") for name, item in expressions)
 
 
 def _rules(nft: Nft, place: Place) -> list[tuple[bytes, Expressions, str]]:
@@ -140,6 +145,13 @@ def _legacy_loaded(where: str, table: str = "filter") -> bool:
         return False
     except PermissionError as err:
         raise NoPermission("the names of iptables' tables can't be read", fix="run it as root") from err
+
+
+def _legacy_translates(where: str) -> bool:
+    if not _legacy_loaded(where, "nat"):
+        return False
+    rows = _run(where, "-w", "-t", "nat", "-S", "POSTROUTING")[1].splitlines()
+    return any(row.startswith("-A") and f'--comment "{ALIAS} ' not in row for row in rows)
 
 
 def _legacy_drops(where: str) -> bool:

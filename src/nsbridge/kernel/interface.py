@@ -65,7 +65,8 @@ if TYPE_CHECKING:
         def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
             """Return those of the things that exist and are ours, asking for each one alone (no dumps).
 
-            A link counts as ours by its group, a map element by its data, the rest by being equal.
+            A link counts as ours by its group, a map element by its data, the rest by being equal; a table that is
+            there but damaged is returned as another value of the same identity.
             """
 
         def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:

@@ -133,18 +133,24 @@ class Iptables:
     def _whole(self, saved: dict[int, Tables], table: Table) -> bool:
         return all(text.is_there(one, saved[one.version]) for one in self._lower(table))
 
+    def _as_there(self, saved: dict[int, Tables], table: Table) -> Table | None:
+        """Our table as it is: another value when rules of it are gone, or a bridge came that it must know of."""
+        if not any(text.any_there(one, ADMIN) for one in saved.values()):
+            return None
+        known = {key for name, key in text.index(saved) if name == KIND.name}
+        return table if self._whole(saved, table) and known.issuperset(self._bridges()) else text.changed(table)
+
     def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
-        """Return the elements of which there is a rule with equal data, and our table if it is whole."""
+        """Return the elements of which there is a rule with equal data, and our table as it is."""
         asked = tuple(things)
-        frames = set(self._nft.find([one for one in asked if _is_frames(one)]))
+        found: list[Thing] = [*self._nft.find([one for one in asked if _is_frames(one)])]
         rest = [one for one in asked if not _is_frames(one)]
         if not rest:
-            return tuple([one for one in asked if one in frames])
+            return tuple(found)
         saved = self._read()
         rules = text.index(saved)
-        there: set[Thing] = {one for one in rest if isinstance(one, Table) and self._whole(saved, one)}
-        there |= {one for one in rest if isinstance(one, Element) and _same(one, self._held(rules, one))}
-        return tuple([one for one in asked if one in frames or one in there])
+        found += [one for one in rest if isinstance(one, Element) and _same(one, self._held(rules, one))]
+        return (*found, *filter(None, [self._as_there(saved, one) for one in rest if isinstance(one, Table)]))
 
     def _held(self, rules: dict[tuple[str, str], list[Found]], element: Element) -> Element | None:
         """What stands under an element's key."""
@@ -162,16 +168,14 @@ class Iptables:
         """Return all elements of a set."""
         if table != TABLE:
             return self._nft.elements(table, name)
-        return tuple([one for one in self._observe() if isinstance(one, Element) and one.set == name])
+        return tuple([one for one in text.read(self._table, self._read()) if one.set == name])
 
     def observe(self) -> tuple[Table | Element, ...]:
         """Read our tables and every element in them."""
         frames = [one for one in self._nft.observe() if _is_frames(one)]
-        return (*self._observe(), *frames)
-
-    def _observe(self) -> list[Table | Element]:
-        table = self._table
-        return text.read(table, self._lower(table), self._read(), ADMIN)
+        saved = self._read()
+        table = self._as_there(saved, self._table)
+        return (table, *text.read(table, saved), *frames) if table is not None else tuple(frames)
 
     def admin_rules(self, table: tuple[str, str]) -> int:
         """Count the rules in the administrator's chain."""
@@ -219,7 +223,7 @@ class Iptables:
                 self._elements(scripts, saved, elements, ())
         elif tables:
             (table,) = tables
-            if verb == "add" and self._whole(saved, table):
+            if verb == "add" and self._as_there(saved, table) == table:
                 raise KernelError("our chains are there already", errno=errno.EEXIST, thing=table)
             self._build(scripts, saved, table, elements)
         else:
@@ -309,7 +313,7 @@ class Iptables:
         for lowered in self._lower(table):
             for each in self._rules(lowered, (*singles, *dealt), kinds=()):
                 scripts[lowered.version].insert(each.table, each.chain, text.line(each.words))
-        if any(one.set == "bridges" for one in (*singles, *gone)):
+        if new:
             self._kinds(scripts, rules)
 
     def _kinds(self, scripts: dict[int, _Script], rules: dict[tuple[str, str], list[Found]]) -> None:

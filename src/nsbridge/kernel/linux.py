@@ -71,8 +71,13 @@ class LinuxKernel:
         if self._iptables is None or self._iptables.name != name:
             from nsbridge.kernel.iptables import Iptables
 
-            self._iptables = Iptables(name, self.nft, lambda: host_facts(self.route).bridges)
+            self._iptables = Iptables(name, self.nft, self._bridges)
         return self._iptables
+
+    def _bridges(self) -> list[str]:
+        """Return the names of the host's bridges that aren't ours."""
+        found = [rtnetlink.decode_link(HOST, body).link for _, body in self.route.dump(rtnetlink.get_links("bridge"))]
+        return [link.name for link in found if link.kind == "bridge" and not is_ours(link.group)]
 
     def choose_firewall(self, wish: str) -> str:
         """Return the firewall to remember: "" for nf_tables, or which variant of iptables is meant."""

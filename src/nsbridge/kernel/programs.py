@@ -18,7 +18,7 @@ def find(name: str) -> str | None:
     return None
 
 
-def run(name: str, *arguments: str, said: str = "", needed: str = "", package: str = "iptables") -> tuple[int, str, str]:
+def run(name: str, *arguments: str, said: str = "", needed: str = "") -> tuple[int, str, str]:
     """Run a program in the calling thread's network namespace; return its exit status, what it wrote, its complaints.
 
     said: what it reads. needed: what it is needed for, for the error when it isn't installed (`Unsupported`).
@@ -27,7 +27,7 @@ def run(name: str, *arguments: str, said: str = "", needed: str = "", package: s
     """
     path = find(name)
     if path is None:
-        raise Unsupported(f"{name} isn't installed{needed}", fix=f"install the package {package}")
+        raise Unsupported(f"{name} isn't installed{needed}", fix="install the package iptables")
     # Files in memory: a pipe fills up while nobody reads it, and there are three.
     files = [os.memfd_create("nsbridge") for _ in range(3)]
     try:
