@@ -34,7 +34,8 @@ class Network:
     subnet, gateway, ip_range: one or a list of two, IPv4 and IPv6; what is left out is chosen. ipv6: wants an IPv6
     subnet, chosen if none is given. internal: no way in or out. icc: endpoints may talk to one another. masquerade:
     what leaves has the host's address. mtu: bytes, 0 for that of the uplink. bridge: its interface on the host, named
-    after the network when empty. reserved: addresses never given out, by a name for them. InvalidIntent for what
+    after the network when empty. reserved: addresses never given out, by a name for them. firewall: where this host
+    keeps the rules of its networks, ``nftables`` or ``iptables``; chosen with the first one. InvalidIntent for what
     can't be.
     """
 
@@ -53,7 +54,9 @@ class Network:
         mtu: int = 0,
         bridge: str = "",
         labels: Mapping[str, str] | None = None,
+        firewall: str = "",
     ) -> None:
+        self._firewall = firewall
         self._wanted = model.Network(
             name,
             words.subnets(subnet, gateway, ip_range, reserved or {}),
@@ -85,7 +88,7 @@ class Network:
 
     def create(self) -> Self:
         """Make it; return itself. Taken when its name, bridge or subnet is in use; NoPermission, KernelError."""
-        networks.create(current(), self._wanted)
+        networks.create(current(self._firewall), self._wanted)
         self._made = True
         return self
 

@@ -253,7 +253,8 @@ def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...
             host.say(f"left {_dotted(thing)}: {', '.join(facts.routers)} may need it by now")
     for table in [thing for thing in things if isinstance(thing, Table)]:
         if host.kernel.admin_rules((table.family, table.name)):
-            host.say(f"kept table {table.family} {table.name}, emptied: chain {ADMIN} has rules of yours")
+            where = f"table {table.family} {table.name}" if not host.store.firewall() else "our chains"
+            host.say(f"kept {where}, emptied: chain {ADMIN} has rules of yours")
     for network in networks:
         things += network_things(network, network.mtu)
     entries: list[Entry] = [Dropped(network.name) for network in networks]

@@ -144,4 +144,4 @@ def _run(verb: Verb, args: Any) -> int:
 
     with output.words_for(verb.long, verb.group == "topology") as words:
         args.words = words
-        return _call(verb, open_host(words.say), args)
+        return _call(verb, open_host(words.say, getattr(args, "firewall", "")), args)

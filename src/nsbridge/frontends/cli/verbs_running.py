@@ -7,6 +7,7 @@ from nsbridge.frontends.cli.shared import (
     CHANGE_FIELDS,
     ENV,
     FILE,
+    FIREWALL,
     IP,
     IP6,
     JSON,
@@ -38,6 +39,7 @@ TOPOLOGY = (
             flag("--remove-orphans", help="take away services of the project that the file no longer has"),
             flag("--force-recreate", help="make services anew even if nothing about them changed"),
             flag("--dry-run", help="tell what would be done, as `nsbridge plan` does, and do nothing"),
+            FIREWALL,
             arg("services", nargs="*", metavar="SERVICE", help="only these, and what they depend on"),
         ),
         about="Without -d it stays: what the commands write is shown, Ctrl-C stops them (another kills them), and\n"
@@ -90,6 +92,7 @@ SERVICES = (
                 help="network to be on; none, host, or service:NAME; repeatable (default: default)",
             ),
             text("--name", metavar="NAME", help="its name (default: the command's and four hex digits)"),
+            FIREWALL,
             PORTS,
             IP,
             IP6,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nsbridge.frontends.cli.shared import (
     ALIAS,
     ENDPOINT_FIELDS,
+    FIREWALL,
     IP,
     IP6,
     JSON,
@@ -60,12 +61,14 @@ NETWORKS = (
                 help="the same by docker's names: com.docker.network.bridge.name, …; mode=unmanaged: not ours",
             ),
             many("--label", metavar="NAME=VALUE", help="a note of your own; repeatable"),
+            FIREWALL,
             arg("name", metavar="NAME", help="its name"),
         ),
         examples=(
             "network create lab",
             "network create --subnet 10.9.0.0/24 --ipv6 lab",
             "network create --internal db",
+            "network create --firewall iptables lab",
         ),
     ),
     Verb(
