@@ -97,8 +97,8 @@ def up(
 
     When the project wasn't up before, a failure takes down again what had come up of it. project: its name, over the
     file's own. environ: variables for ``${NAME}``, the process's own when None. remove_orphans: services that the file
-    no longer has go. recreate: all services are made anew. firewall: as of `Network`. InvalidFile with all faults of the file, NotFound, Taken,
-    PortTaken, NoPermission, KernelError.
+    no longer has go. recreate: all services are made anew. firewall: as of `Network`. InvalidFile with all faults of
+    the file, NotFound, Taken, PortTaken, NoPermission, KernelError.
     """
     wanted = _read(file, project, environ)
     host = current(firewall)
