@@ -1,4 +1,4 @@
-"""Write docs/rules from a running kernel: ``python -m tools.docs`` (`make docs`).
+"""Write docs/rules from a running kernel, and docs/proofs.md: ``python -m tools.docs`` (`make docs`).
 
 Each scenario (scenarios.py) is brought up by the engine in a throwaway host, and what the kernel then holds is listed
 by `nft` and `ip`. What differs from run to run is left out or has a fixed stand-in: indexes of links, MAC addresses
@@ -21,6 +21,7 @@ from nsbridge import files
 from nsbridge.engine import topology
 from nsbridge.kernel import sandbox
 from nsbridge.wiring import open_host
+from tools import proofs
 from tools.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def pages() -> dict[str, str]:
 
 
 def main() -> None:
-    """Rewrite docs/rules, in a throwaway host of our own."""
+    """Rewrite docs/rules, in a throwaway host of our own, and docs/proofs.md."""
     if not sandbox.in_sandbox():
         sandbox.enter([sys.executable, "-m", "tools.docs"])
     PAGES.mkdir(parents=True, exist_ok=True)
@@ -168,6 +169,7 @@ def main() -> None:
     for name, text in fresh.items():
         (PAGES / name).write_text(text)
     print(f"{os.path.relpath(PAGES)}: {len(fresh)} pages")
+    proofs.main()
 
 
 if __name__ == "__main__":

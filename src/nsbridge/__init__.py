@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from nsbridge.api.command import Command
     from nsbridge.api.endpoint import Endpoint
     from nsbridge.api.host import throwaway
-    from nsbridge.api.looking import endpoints, gc, networks, run
+    from nsbridge.api.looking import doctor, endpoints, gc, networks, policies, run
     from nsbridge.api.network import Network
+    from nsbridge.api.options import NetworkOptions
     from nsbridge.api.topology import Lab, down, planned, up
+    from nsbridge.api.words import Place
+    from nsbridge.engine.doctor import Finding
     from nsbridge.engine.topology import Change, Decision
     from nsbridge.errors import (
         Exhausted,
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     )
     from nsbridge.kernel.process import CommandNotFound, CommandRefused
     from nsbridge.model.endpoint import PublishedPort
+    from nsbridge.model.limits import Limits
+    from nsbridge.model.network import StaticRoute
+    from nsbridge.model.policy import Policy
 
 __version__ = "0.1.0"
 
@@ -44,24 +50,32 @@ __all__ = [
     "Decision",
     "Endpoint",
     "Exhausted",
+    "Finding",
     "InUse",
     "InvalidFile",
     "InvalidIntent",
     "KernelError",
     "Lab",
+    "Limits",
     "Network",
+    "NetworkOptions",
     "NoPermission",
     "NotFound",
     "NsbridgeError",
+    "Place",
+    "Policy",
     "PortTaken",
     "PublishedPort",
+    "StaticRoute",
     "Taken",
     "Unsupported",
+    "doctor",
     "down",
     "endpoints",
     "gc",
     "networks",
     "planned",
+    "policies",
     "run",
     "throwaway",
     "up",
@@ -71,12 +85,18 @@ _HOMES = {
     "api.command": "Command",
     "api.endpoint": "Endpoint",
     "api.host": "throwaway",
-    "api.looking": "endpoints gc networks run",
+    "api.looking": "doctor endpoints gc networks policies run",
     "api.network": "Network",
+    "api.options": "NetworkOptions",
     "api.topology": "Lab down planned up",
+    "api.words": "Place",
+    "engine.doctor": "Finding",
     "engine.topology": "Change Decision",
     "kernel.process": "CommandNotFound CommandRefused",
     "model.endpoint": "PublishedPort",
+    "model.limits": "Limits",
+    "model.network": "StaticRoute",
+    "model.policy": "Policy",
     "errors": "Exhausted InUse InvalidFile InvalidIntent KernelError NoPermission NotFound NsbridgeError PortTaken "
     "Taken Unsupported",
 }

@@ -74,6 +74,11 @@ def mac(name: str | None, ifname: str = "eth0") -> bytes:
     return bytes.fromhex(link(name, ifname)["address"].replace(":", ""))
 
 
+def tcp_reset(source: str, to: str, port: int) -> bytes:
+    """A segment that belongs to no connection: the end of one that never was (RFC 9293 section 3.5.2)."""
+    return ip_packet(source, to, 6, struct.pack("!HHIIBBHHH", port, port, 1, 0, 5 << 4, 4, 0, 0, 0))
+
+
 def checksum(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
@@ -92,7 +97,7 @@ def ip_packet(source: str, to: str, proto: int, body: bytes) -> bytes:
             "!HH" if len(start) == 4 else "!II", *((proto, len(body)) if len(start) == 4 else (len(body), proto))
         )
     )
-    at = 6 if proto == 17 else 2
+    at = {6: 16, 17: 6}.get(proto, 2)
     body = body[:at] + struct.pack("!H", checksum(pseudo + body) or 0xFFFF) + body[at + 2 :]
     if len(start) == 4:
         head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 1, 0, 64, proto, 0, start, end)

@@ -41,6 +41,7 @@ def left(before: str, lab: Lab) -> set[str]:
     return {line for line in changed if "/run/nsbridge" not in line.partition("|")[0]}
 
 
+@pytest.mark.proves("row 92")
 @DROPPING
 def test_the_example_of_the_package(lab: Lab) -> None:
     before = lab.snapshot()
@@ -177,6 +178,7 @@ def test_inside(lab: Lab) -> None:
     assert inode() == home
 
 
+@pytest.mark.proves("row 52", "row 92")
 def test_publish_and_unpublish(lab: Lab) -> None:
     with nsbridge.Network("web", subnet="10.88.0.0/24") as net, net.endpoint("site") as site:
         web_server(site)
@@ -196,6 +198,7 @@ def test_publish_and_unpublish(lab: Lab) -> None:
             site.publish("70000:80")
 
 
+@pytest.mark.proves("row 3", "row 92")
 def test_a_namespace_of_somebody_else(lab: Lab) -> None:
     path = lab.ns("theirs")
     before = lab.snapshot()
@@ -241,6 +244,65 @@ def test_two_networks(lab: Lab) -> None:
         assert [each.name for each in nsbridge.endpoints()] == ["db"]
 
 
+def test_options_of_networks_and_of_places(lab: Lab) -> None:
+    """What files and the command line have: said once here, and seen in the kernel."""
+    lab.sh("ip address add 198.51.100.9/24 dev up0")
+    with (
+        nsbridge.Network(
+            "web",
+            subnet=["10.88.0.0/24", "fd88::/64"],
+            source="198.51.100.9",
+            host_binding="198.51.100.9",
+            routes=["10.50.0.0/16,10.88.0.254,7", "10.51.0.0/16,blackhole"],
+            gateway_mode_ipv6="routed",
+            trusted_interfaces=["wg0"],
+            ipv6_filtering=False,
+            mtu=1400,
+            labels={"of": "test"},
+        ) as net,
+        net.endpoint(
+            "site",
+            ip=["10.88.0.7", "10.88.0.8"],
+            link_local=["169.254.3.3"],
+            ifname="lan0",
+            host_ifname="site-port",
+            limits={"ingress": "20Mbit", "egress": "1Mbit"},
+            check_address=True,
+            ports=["8080:80"],
+        ) as site,
+    ):
+        assert [str(one) for one in site.addresses] == ["10.88.0.7", "fd88::2", "10.88.0.8", "169.254.3.3"]
+        assert (site.ifname, site.value.host_ifname) == ("lan0", "site-port")
+        assert "rate 20Mbit" in lab.sh("tc qdisc show dev site-port").out
+        assert "rate 1Mbit" in lab.sh("tc qdisc show dev lan0", "site").out
+        assert "blackhole 10.51.0.0/16" in lab.sh("ip route", "site").out
+        assert "mtu 1400" in lab.sh("ip link show lan0", "site").out
+        assert (net.value.gateway_mode6, net.value.trusted, net.value.ipv6_filtering) == ("routed", ("wg0",), False)
+        web_server(site)
+        assert lab.get("http://198.51.100.9:8080/", OUTSIDE).source == OUTSIDE4
+        assert not lab.get(f"http://{HOST4}:8080/", OUTSIDE)
+        lab.serve("far", "http:80", ns=OUTSIDE)
+        assert lab.get(f"http://{OUTSIDE4}/", "site").source == "198.51.100.9"
+        with pytest.raises(nsbridge.InvalidIntent, match="no limit 'speed'"):
+            net.endpoint("other", limits={"speed": "1Mbit"})
+        with pytest.raises(TypeError, match="no option 'colour'"):
+            nsbridge.Network("x", colour="red")  # type: ignore[call-arg]
+    lab.sh("ip address del 198.51.100.9/24 dev up0")
+
+
+def test_ports_are_shared_and_drained(lab: Lab) -> None:
+    with nsbridge.Network("web", subnet="10.88.0.0/24") as net, net.endpoint("one") as one, net.endpoint("two") as two:
+        for site in (one, two):
+            web_server(site)
+            site.publish("8080:80", share=True)
+        assert {lab.get(f"http://{HOST4}:8080/", OUTSIDE).server for _ in range(8)} == {"one", "two"}
+        one.drain(80)
+        assert {lab.get(f"http://{HOST4}:8080/", OUTSIDE).server for _ in range(8)} == {"two"}
+        one.drain(80, out=False)
+        assert {lab.get(f"http://{HOST4}:8080/", OUTSIDE).server for _ in range(8)} == {"one", "two"}
+        assert "ok" in {finding.level for finding in nsbridge.doctor()}
+
+
 FILE = """
 name: trial
 networks:
@@ -251,11 +313,13 @@ services:
 """
 
 
+@pytest.mark.proves("row 89", "row 92")
 def test_topology_files(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "nsbridge.yaml"
     file.write_text(FILE.replace("PYTHON", sys.executable).replace("ECHO", ECHO))
     before = lab.snapshot()
     assert [change.what for change in nsbridge.planned(file).changes] == ["create"] * 3
+    assert [change.name for change in nsbridge.planned(file, services=["two"]).changes] == ["trial_lab", "two"]
     assert not left(before, lab)
     with nsbridge.up(file) as project:
         assert eventually(lambda: "ready" in project.command("one").logs())

@@ -42,6 +42,7 @@ def sleeper(host: FreshHost) -> Iterator[int]:
     process.communicate()
 
 
+@pytest.mark.proves("row 1", "row 73")
 def test_a_network_comes_and_goes(nb: Command) -> None:
     before = settled()
     options = ("--subnet", "10.9.0.0/24", "--subnet", "fd00:9::/64", "--gateway", "10.9.0.9", "--mtu", "1400")
@@ -103,6 +104,7 @@ def test_pruning_asks(nb: Command) -> None:
     assert nb("network", "ls", "-q").out == "two\n"
 
 
+@pytest.mark.proves("row 3")
 @pytest.mark.parametrize("how", ["name", "path", "pid"])
 def test_connect_a_namespace_of_somebody_else(nb: Command, host: FreshHost, sleeper: int, how: str) -> None:
     host.netns("ns1")
@@ -123,6 +125,7 @@ def test_connect_a_namespace_of_somebody_else(nb: Command, host: FreshHost, slee
     assert settled() == before
 
 
+@pytest.mark.proves("row 9", "row 10", "row 18", "row 34")
 def test_connect_with_every_wish(nb: Command, lab: Lab) -> None:
     lab.ns("ns1")
     nb("network", "create", "--subnet", "10.9.0.0/24", "--subnet", "fd00:9::/64", "lab")
@@ -143,6 +146,7 @@ def test_connect_with_every_wish(nb: Command, lab: Lab) -> None:
     assert nb("port", "seven").out == "80/tcp -> 0.0.0.0:8088\n80/tcp -> [::]:8088\n80/tcp -> 127.0.0.1:8089\n"
 
 
+@pytest.mark.proves("row 38", "row 52")
 def test_publish_on_a_live_endpoint(nb: Command, lab: Lab) -> None:
     lab.ns("ns1")
     nb("network", "create", "lab")
@@ -167,6 +171,7 @@ def test_publish_on_a_live_endpoint(nb: Command, lab: Lab) -> None:
     assert nb("port", "ns1").out == ""
 
 
+@pytest.mark.proves("row 82")
 def test_what_is_refused_leaves_nothing(nb: Command, lab: Lab) -> None:
     """Names, addresses and ports taken, things that aren't there, options that can't be."""
     for name in ("ns1", "ns2"):
@@ -219,6 +224,7 @@ def test_what_is_refused_leaves_nothing(nb: Command, lab: Lab) -> None:
     assert "there is no service, endpoint or network 'nope'" in inspected.err
 
 
+@pytest.mark.proves("row 83", "row 87")
 def test_leftovers_are_collected(nb: Command, host: FreshHost) -> None:
     host.netns("ns1")
     nb("network", "create", "lab")

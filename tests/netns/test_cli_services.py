@@ -30,6 +30,7 @@ def test_exit_status_and_streams_are_the_commands(nb: Command) -> None:
     assert settled() == before
 
 
+@pytest.mark.proves("row 2", "row 63")
 def test_what_a_command_finds(nb: Command, lab: Lab) -> None:
     nb("network", "create", "--subnet", "10.9.0.0/24", "lab")
     lab.ns("ns1")
@@ -46,6 +47,7 @@ def test_what_a_command_finds(nb: Command, lab: Lab) -> None:
     assert nb("run", "-u", "65534:65534", "--", "id", "-u", check=False).out in ("65534\n", "")
 
 
+@pytest.mark.proves("row 26")
 def test_the_way_out_hides_the_namespace(nb: Command, lab: Lab) -> None:
     lab.serve("world", "tcp:7000", ns="outside")
     code = "import socket; s = socket.create_connection(('198.51.100.2', 7000), 3)"
@@ -104,6 +106,7 @@ def test_the_terminal_is_the_commands(nb: Command) -> None:
     assert b"<hello>" in seen
 
 
+@pytest.mark.proves("row 2", "row 73")
 def test_a_service_from_birth_to_end(nb: Command, lab: Lab) -> None:
     before = settled()
     assert nb("run", "-d", "--name", "web", "-p", "8088:80", "-l", "tier=front", "--", *SERVER).out == "web\n"

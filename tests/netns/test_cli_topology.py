@@ -44,6 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         subprocess.run([*NSBRIDGE, "down", "-p", project, "-t", "0"], capture_output=True, check=False)
 
 
+@pytest.mark.proves("row 1", "row 89", "row 90", "row 91")
 def test_the_hand_made_bridge(nb: Command, lab: Lab, here: Path) -> None:
     before = settled()
     planned = nb.json("plan", "-f", EXAMPLE, "--json")
@@ -191,6 +192,7 @@ def test_a_file_with_faults(nb: Command, here: Path) -> None:
     assert settled() == before
 
 
+@pytest.mark.proves("row 82")
 def test_what_is_taken_is_walked_back(nb: Command, here: Path, lab: Lab) -> None:
     """A port, a name of another project, a subnet: what came before stays, what failed leaves nothing."""
     lab.serve("host", "http:7070")

@@ -84,6 +84,7 @@ def check_consistent(network: str, subnet: str) -> None:
     assert child(lambda host: host.say(str(gc.collect(host, dry_run=True)))).said == "()"
 
 
+@pytest.mark.proves("row 23", "row 88")
 def test_forty_connects_then_forty_changes(host: FreshHost) -> None:
     guests(host, MANY + 20)
     child(lambda host: networks.create(host, WEB))
@@ -115,6 +116,7 @@ def test_forty_connects_then_forty_changes(host: FreshHost) -> None:
     assert picture() == start
 
 
+@pytest.mark.proves("row 23", "row 88")
 def test_one_name_one_port_one_address_for_many(host: FreshHost) -> None:
     """Ten want the same: one gets it, nine are told who has it, and nothing of theirs stays."""
     guests(host, 30)
@@ -158,6 +160,7 @@ def test_hosts_files_show_each_neighbour_once(host: FreshHost) -> None:
     assert not child(lambda host: services.remove(host, "job", force=True)).error
 
 
+@pytest.mark.proves("row 88")
 def test_two_ups_of_one_file(host: FreshHost) -> None:
     wanted = Topology(
         "twice",
@@ -179,6 +182,7 @@ def test_two_ups_of_one_file(host: FreshHost) -> None:
     assert not list(Path("/run/netns").iterdir())
 
 
+@pytest.mark.proves("row 88")
 def test_a_network_goes_while_others_come(host: FreshHost) -> None:
     guests(host, 10)
     for _ in range(3):
@@ -194,6 +198,7 @@ def test_a_network_goes_while_others_come(host: FreshHost) -> None:
         assert "nsb" not in sh("ip link").out
 
 
+@pytest.mark.proves("row 88")
 def test_the_default_network_comes_and_goes_under_its_users(host: FreshHost) -> None:
     guests(host, 8)
 

@@ -290,6 +290,7 @@ CASES = {
 }
 
 
+@pytest.mark.proves("row 23", "row 82")
 @pytest.mark.parametrize("name", CASES)
 def test_killed_at_every_point(host: FreshHost, name: str) -> None:
     every_point(CASES[name], name)

@@ -89,6 +89,7 @@ def test_a_command_that_cannot_run(web: FreshHost) -> None:
     refused(lambda host: services.start(host, SERVICE.replace(user="nobody-knows")), "NotFound", "nobody-knows")
 
 
+@pytest.mark.proves("row 83")
 def test_a_namespace_that_goes_meanwhile(web: FreshHost) -> None:
     refused(lambda host: endpoints.connect(host, NEW.replace(netns="/run/netns/gone")), "NotFound", "/run/netns/gone")
 
@@ -112,6 +113,7 @@ def test_a_namespace_that_goes_meanwhile(web: FreshHost) -> None:
     assert picture("other") == before.replace(f"netns {GUEST}\n", "").replace(f"name {GUEST}\n", "")
 
 
+@pytest.mark.proves("S28")
 def test_a_bridge_or_namespace_name_taken_by_somebody_else(host: FreshHost) -> None:
     host.netns("guest")
     host.netns("other")
@@ -161,6 +163,7 @@ def powerless(program: str):  # type: ignore[no-untyped-def]
     return sh(argv, check=False)
 
 
+@pytest.mark.proves("row 82")
 def test_what_cannot_be_undone_now_is_undone_later(web: FreshHost) -> None:
     """A recovery that fails stops nobody, keeps the journal, and what stands on it isn't given away."""
     before = picture("guest", "other")
@@ -249,6 +252,7 @@ def test_killed_while_it_runs(web: FreshHost) -> None:
     assert eventually(lambda: sorted(processes()) == lived)
 
 
+@pytest.mark.proves("row 86")
 def test_a_table_flushed_meanwhile(web: FreshHost) -> None:
     """Somebody empties the firewall while a command is half-way dead: recovery still undoes the rest."""
     counted = child(lambda host: endpoints.connect(host, NEW.replace(ports=())))
@@ -265,6 +269,7 @@ def test_a_table_flushed_meanwhile(web: FreshHost) -> None:
         assert picture("guest", "other") == before
 
 
+@pytest.mark.proves("row 87")
 def test_gc_takes_what_nothing_accounts_for_and_nothing_else(web: FreshHost) -> None:
     """Killed at each point, too."""
     sh("ip link add theirs type veth peer name srieht; nft add table inet theirs")

@@ -91,7 +91,7 @@ def theirs_work(lab: Lab, names: str) -> list[str]:
     return wrong
 
 
-@pytest.mark.proves("S28", "S29", "row 54")
+@pytest.mark.proves("S28", "S29", "row 54", "row 60", "row 61")
 @pytest.mark.parametrize("names", BOTH)
 def test_they_were_there_before_us(lab: Lab, names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
@@ -110,7 +110,7 @@ def test_they_were_there_before_us(lab: Lab, names: str, tmp_path: Path, monkeyp
     assert "nsbridge" not in sh("nft list ruleset; iptables-legacy-save").out
 
 
-@pytest.mark.proves("S13", "S28", "S29", "row 54")
+@pytest.mark.proves("S13", "S28", "S29", "row 54", "row 60")
 @pytest.mark.parametrize("names", BOTH[:1] + BOTH[2:6] + BOTH[7:])
 def test_they_come_after_us(lab: Lab, names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they drop, doctor names, and the next command puts right; what they forward isn't ours to stop (S13)."""

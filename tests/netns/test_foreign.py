@@ -45,6 +45,7 @@ def load(rules: str) -> None:
     sh(["nft", rules.replace("; ", ";\n").replace("{ ", "{\n").replace("} }", "}\n}")])  # nft 1.0.6 wants lines
 
 
+@pytest.mark.proves("S28", "S29", "row 61")
 @pytest.mark.parametrize("kinds", [c for n in (1, 2, 3) for c in itertools.combinations(KINDS, n)], ids="+".join)
 def test_our_rule_goes_in_and_out_and_nothing_else_changes(nft: Nft, kinds: tuple[str, ...]) -> None:
     for kind in kinds:
@@ -89,6 +90,7 @@ def test_chains_that_let_everything_pass_are_no_droppers(nft: Nft) -> None:
     assert foreign.droppers(nft) == ()
 
 
+@pytest.mark.proves("S29", "row 60")
 @pytest.mark.parametrize(
     "last",
     ["reject with icmpx admin-prohibited", "counter drop", 'log prefix "no" counter reject'],
@@ -118,6 +120,7 @@ def test_a_native_chain_with_iptables_own_name_stays_a_native_one(nft: Nft) -> N
     assert listings() == before
 
 
+@pytest.mark.proves("S28")
 def test_only_our_rule_is_taken_for_ours(nft: Nft) -> None:
     load(
         "table inet theirs { chain forward { type filter hook forward priority 0; policy drop;"

@@ -81,6 +81,7 @@ def lab(*found: Service) -> Topology:
     return Topology("lab", (NET,), found)
 
 
+@pytest.mark.proves("row 63", "row 64")
 def test_neighbours_are_known_by_name_host_name_and_alias(names: Names) -> None:
     names.up(lab(FIRST, SECOND))
     for who in ("first", "second"):
@@ -95,6 +96,7 @@ def test_neighbours_are_known_by_name_host_name_and_alias(names: Names) -> None:
     assert names.looked_up("first", "third") == ""
 
 
+@pytest.mark.proves("row 63", "row 64")
 def test_who_comes_is_seen_and_who_goes_is_not(names: Names) -> None:
     names.up(lab(FIRST, SECOND))
     started = names.root("first")
@@ -111,6 +113,7 @@ def test_who_comes_is_seen_and_who_goes_is_not(names: Names) -> None:
     assert set(names.seen("first")) == {"first", "one", "uno"}
 
 
+@pytest.mark.proves("row 63")
 def test_a_service_on_two_networks_sees_both_and_the_others_only_their_own(names: Names) -> None:
     found = files.read(EXAMPLES / "two-networks.yaml")
     names.up(found.replace(services=tuple(one.replace(command=SLEEP) for one in found.services)))

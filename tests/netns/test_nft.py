@@ -275,6 +275,7 @@ def test_finding_asks_for_elements_alone(table: Nft) -> None:
     assert table.element_data(("inet", "nowhere"), "publish4", ("udp", 80)) is None
 
 
+@pytest.mark.proves("row 58")
 def test_sixty_thousand_elements(table: Nft) -> None:
     many = [
         one("publish4", "tcp" if number & 1 else "udp", number >> 1, data=(IPv4Address(0x0A000002 + number), 80))
@@ -309,6 +310,7 @@ def test_without_permission(host: FreshHost) -> None:
 # ------------------------------------------------------------------ drift
 
 
+@pytest.mark.proves("row 78", "row 86")
 def test_a_strange_rule_is_seen_and_replacing_the_table_keeps_its_elements(table: Nft) -> None:
     table.apply("add", SOME)
     sh("nft insert rule inet nsbridge forwarding limit rate 5/second accept")

@@ -105,6 +105,7 @@ def blocked(lab: Lab, address: str, port: int, ns: str | None = None) -> bool:
     return server(lab, address, port, ns, 0.25) == ("", "")
 
 
+@pytest.mark.proves("S29", "row 32", "row 40", "row 42", "row 43", "row 44", "row 58")
 @pytest.mark.parametrize("lab", POLICIES, indirect=True)
 def test_what_is_allowed_passes_whatever_the_host_drops(lab: Lab, nft: Nft) -> None:
     for address, far in ((HOST4, OUTSIDE4), (HOST6, OUTSIDE6)):
@@ -126,6 +127,7 @@ def test_what_is_allowed_passes_whatever_the_host_drops(lab: Lab, nft: Nft) -> N
     assert server(lab, "10.1.0.1", 9000, "a1")[0] == "host"  # a service of the host, on the own gateway
 
 
+@pytest.mark.proves("S2", "S3", "S4", "S9", "row 50", "row 55")
 @pytest.mark.parametrize("lab", ["none", POLICIES[-1]], indirect=True)
 def test_what_isnt_allowed_is_dropped(lab: Lab, nft: Nft) -> None:
     lab.sh(f"ip route add 10.1.0.0/16 via {HOST4} && ip -6 route add fd01::/32 via {HOST6}", OUTSIDE)
@@ -148,6 +150,7 @@ def test_what_isnt_allowed_is_dropped(lab: Lab, nft: Nft) -> None:
             assert server(lab, address, port, ns)[0] == ("a1" if port == 80 else "host")
 
 
+@pytest.mark.proves("S1")
 @pytest.mark.parametrize("lab", ["none"], indirect=True)
 def test_the_hosts_loopback_cant_be_reached_from_a_network(lab: Lab, nft: Nft) -> None:
     """CVE-2020-8558: with route_localnet on the bridge, and the sender's own loopback out of the way."""
@@ -171,6 +174,7 @@ def test_an_endpoints_address_is_believed_only_from_its_own_bridge(lab: Lab, nft
     assert "counter packets 0" in lab.sh("nft list chain inet x c").out
 
 
+@pytest.mark.proves("S13")
 @pytest.mark.parametrize("lab", ["none"], indirect=True)
 def test_a_host_that_we_made_forward_is_no_router_for_strangers(lab: Lab, nft: Nft) -> None:
     lab.ns("other")
@@ -185,6 +189,7 @@ def test_a_host_that_we_made_forward_is_no_router_for_strangers(lab: Lab, nft: N
     assert server(lab, HOST4, 8080, "other")[0] == "a1"  # what is published is for everybody
 
 
+@pytest.mark.proves("S10", "row 29")
 @pytest.mark.parametrize("lab", ["none"], indirect=True)
 def test_an_internal_network_has_no_way_in_or_out(lab: Lab, nft: Nft) -> None:
     nft.apply("add", [one("internal", "nsb-a")])

@@ -89,6 +89,7 @@ def test_bytes_that_are_no_text_pass(host: FreshHost, tmp_path: Path) -> None:
     assert log.read_bytes() == b"\xff\xfe caf\xc3\xa9"
 
 
+@pytest.mark.proves("S22")
 def test_no_descriptor_of_ours_leaks_into_the_command(host: FreshHost, tmp_path: Path) -> None:
     with open(os.devnull) as held:
         os.set_inheritable(held.fileno(), True)
@@ -412,6 +413,7 @@ def test_the_monitor_writes_the_exit_status(host: FreshHost, tmp_path: Path, scr
     assert os.listdir(tmp_path).count("exit") == len([name for name in os.listdir(tmp_path) if "exit" in name])
 
 
+@pytest.mark.proves("S22")
 def test_a_detached_command_is_alone(host: FreshHost, tmp_path: Path) -> None:
     path = host.netns("ns1")
     told = spec("sleep", "1000", netns=path, detach=True, exit_file=str(tmp_path / "exit"))

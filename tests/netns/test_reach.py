@@ -84,6 +84,8 @@ def arrived(ears: Ears, sent: Iterable[Attack]) -> dict[str, str]:
     return {what: f"{where} heard {source}" for what, (where, source) in ears.arriving(sent).items()}
 
 
+@pytest.mark.proves("S2", "S9", "S28", "S29", "row 1", "row 17", "row 26", "row 32", "row 40", "row 42", "row 43")
+@pytest.mark.proves("row 44", "row 45", "row 46", "row 50", "row 55", "row 58", "row 61", "row 63")
 @pytest.mark.parametrize("lab", DROPPING, indirect=True)
 def test_every_path_under_every_forward_policy(lab: Lab, tmp_path: Path) -> None:
     around(lab)
@@ -105,6 +107,7 @@ def test_every_path_under_every_forward_policy(lab: Lab, tmp_path: Path) -> None
 # ------------------------------------------------------------------ every guard matters
 
 
+@pytest.mark.proves("S1", "S2", "S3", "S4", "S9", "S10", "S13", "row 29", "row 50", "row 55")
 def test_each_guard_matters(lab: Lab) -> None:
     around(lab)
     with world(lab, DOCKER, DUAL, MORE), Ears(lab) as ears:
@@ -121,6 +124,7 @@ def test_each_guard_matters(lab: Lab) -> None:
         assert arrived(ears, attacks()) == {}
 
 
+@pytest.mark.proves("S6", "row 26", "row 40", "row 43")
 def test_each_translation_matters(lab: Lab) -> None:
     """The rules that rewrite, one by one: without it the path doesn't work, or shows another source."""
     with world(lab, DOCKER):
@@ -151,6 +155,7 @@ def between_strangers(lab: Lab) -> list[bool]:
     return [bool(lab.udp(to, 53, "beyond", timeout_s=0.4)) for to in (OUTSIDE4, OUTSIDE6)]
 
 
+@pytest.mark.proves("S13")
 @pytest.mark.parametrize("on", ["", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"])
 def test_a_host_that_was_a_router_stays_one_and_no_other_becomes_one(lab: Lab, on: str) -> None:
     around(lab)
@@ -182,6 +187,7 @@ def advertise_router() -> None:
         sock.sendto(said, ("ff02::1", 0, 0, socket.if_nametoindex("eth0")))
 
 
+@pytest.mark.proves("S12")
 def test_the_uplinks_own_advertised_route_stays(lab: Lab) -> None:
     """S12: a router takes no advertisements, and becoming one drops what it had from them."""
     sh("ip -6 route del default; echo 1 > /proc/sys/net/ipv6/conf/up0/accept_ra")
@@ -202,6 +208,7 @@ def test_the_uplinks_own_advertised_route_stays(lab: Lab) -> None:
     assert without_store(rules.unloaded(lab.snapshot())) == without_store(before)
 
 
+@pytest.mark.proves("S11")
 def test_an_endpoint_cant_reroute_the_host(lab: Lab) -> None:
     """S11: a router advertisement from inside changes nothing; with the bridge's setting undone it would."""
     with world(lab, DUAL):
@@ -216,6 +223,7 @@ def test_an_endpoint_cant_reroute_the_host(lab: Lab) -> None:
             assert bool(found) is (accepts != "0")
 
 
+@pytest.mark.proves("S16", "row 13")
 def test_endpoints_that_may_not_talk_to_one_another(lab: Lab) -> None:
     """S16: neither with br_netfilter, by the rules, nor without it, by those of the second table.
 

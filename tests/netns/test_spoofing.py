@@ -157,7 +157,7 @@ ATTACKS = (
 )
 
 
-@pytest.mark.proves("S16", "S11", "row 14")
+@pytest.mark.proves("S11", "S16", "row 14")
 def test_nobody_sends_in_anothers_name(lab: Lab) -> None:
     with up(TOWN):
         known(lab, "db", WEB, MALLORY, GATEWAY, WEB6, GATEWAY6)

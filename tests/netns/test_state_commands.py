@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.netns
 
 
+@pytest.mark.proves("row 9", "row 18", "row 24", "row 25", "row 97")
 def test_options_of_connect_and_network_create(nb: Command, lab: Lab) -> None:
     lab.ns("one")
     nb("network", "create", "--subnet", "10.9.0.0/24", "--route", "10.50.0.0/16,10.9.0.254,7", "net")
@@ -40,7 +41,7 @@ def test_an_unmanaged_bridge_by_option(nb: Command, lab: Lab) -> None:
     assert "br7" in sh("ip link").out
 
 
-@pytest.mark.proves("row 9", "row 11", "row 97")
+@pytest.mark.proves("row 9", "row 11", "row 25", "row 78", "row 90", "row 91", "row 97")
 def test_a_file_with_two_networks(nb: Command, lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     path.write_text("""\

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import settled
-from lab import HOST4, OUTSIDE, OUTSIDE4, Lab, eventually, inside
+from lab import HOST4, HOST6, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, inside
 
 from nsbridge.engine import addresses, endpoints, networks, services, topology
 from nsbridge.engine.endpoints import Wish
@@ -108,7 +108,7 @@ def test_a_conflict_names_the_mac_that_answered(lab: Lab, address: str) -> None:
     join(host, lab, "late", **wish)
 
 
-@pytest.mark.proves("row 15")
+@pytest.mark.proves("row 18")
 def test_several_addresses_link_local_ones_too(lab: Lab) -> None:
     host = made()
     join(host, lab, "neighbour")
@@ -211,7 +211,47 @@ def test_a_port_on_the_other_network_answers_by_its_own_way(lab: Lab) -> None:
     assert not lab.get(f"http://{HOST4}:8081/", ns=OUTSIDE)
 
 
+@pytest.mark.proves("row 12")
+def test_packets_are_as_long_as_the_uplink_takes(lab: Lab) -> None:
+    """And when a path further away takes less, its router's word comes back to the endpoint (RFC 1191, RFC 8201)."""
+    lab.sh("ip link set up0 mtu 1400")
+    lab.sh("ip link set eth0 mtu 1400", OUTSIDE)
+    join(made(), lab, "one")
+    assert {one["mtu"] for one in (*ip(lab, "link show nsb-net"), *ip(lab, "link show eth0", "one"))} == {1400}
+    for address, head in ((OUTSIDE4, 28), (OUTSIDE6, 48)):
+        assert lab.sh(f"ping -n -c1 -W2 -M do -s {1400 - head} {address}", "one").status == 0
+        assert "too long" in (lab.sh(f"ping -n -c1 -W1 -M do -s {1401 - head} {address} 2>&1", "one", check=False).out)
+    lab.ns("far")
+    lab.sh("ip link add far0 mtu 1300 type veth peer name eth0 mtu 1300 netns far && ip link set far0 up", OUTSIDE)
+    lab.sh("ip addr add 10.77.0.1/24 dev far0 && ip addr add fd77::1/64 dev far0 nodad", OUTSIDE)
+    lab.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1", OUTSIDE)
+    lab.sh("ip addr add 10.77.0.2/24 dev eth0 && ip addr add fd77::2/64 dev eth0 nodad && ip link set eth0 up", "far")
+    lab.sh("ip route add default via 10.77.0.1 && ip -6 route add default via fd77::1", "far")
+    for address in ("10.77.0.2", "fd77::2"):
+        assert eventually(lambda to=address: lab.sh(f"ping -n -c1 -W1 {to}", "one", check=False).status == 0)
+        lab.sh(f"ping -n -c1 -W1 -M do -s 1340 {address}", "one", check=False)
+        learnt = ip(lab, f"route get {address}", "one")[0]["metrics"][0]["mtu"]
+        assert learnt == 1300
+
+
 @pytest.mark.proves("row 17")
+def test_a_network_of_ipv6_alone(lab: Lab) -> None:
+    host = made(Network("net", (NET6,)))
+    join(host, lab, "neighbour")
+    endpoint = join(host, lab, "one")
+    assert [one.version for one in endpoint.addresses] == [6]
+    assert lab.sh("sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding").out.split() == ["0", "1"]
+    endpoints.publish(host, "one", (PublishedPort(80, 8080),))
+    lab.serve("one", "tcp:80", ns="one")
+    lab.serve("outside", "tcp:80", ns=OUTSIDE)
+    assert lab.tcp(HOST6, 8080, OUTSIDE).source == OUTSIDE6
+    assert lab.tcp(HOST6, 8080, "neighbour").server == "one"
+    assert lab.tcp(str(endpoint.addresses[0].ip), 80, "neighbour").server == "one"
+    assert lab.tcp(OUTSIDE6, 80, "one").source == HOST6
+    assert not lab.tcp(HOST4, 8080, OUTSIDE, timeout_s=0.3)
+
+
+@pytest.mark.proves("row 25")
 def test_routes_of_a_network(lab: Lab) -> None:
     routes = (
         StaticRoute(ip_network("10.50.0.0/16"), ip_address("10.9.0.254"), 7),

@@ -38,7 +38,7 @@ def join(host: Host, name: str, number: int = 0, network: str = "net", **more: A
     return endpoints.connect(host, Wish(name, SPACES[number], Attachment(network, **more)))
 
 
-@pytest.mark.proves("row 20")
+@pytest.mark.proves("row 16")
 def test_each_host_has_a_prefix_of_its_own_and_keeps_it(tmp_path: Path) -> None:
     """RFC 4193 §3.2.1: fd00::/8 and 40 bits that no other host has chosen."""
     first, other = opened(tmp_path / "a"), opened(tmp_path / "b")
@@ -56,7 +56,7 @@ def reboot(root: Path) -> Host:
     return opened(root)
 
 
-@pytest.mark.proves("row 22")
+@pytest.mark.proves("row 23")
 def test_after_a_reboot_everybody_gets_the_address_he_had(tmp_path: Path) -> None:
     host = opened(tmp_path)
     networks.create(host, Network("net", (NET4,), ipv6=True))
@@ -71,7 +71,7 @@ def test_after_a_reboot_everybody_gets_the_address_he_had(tmp_path: Path) -> Non
         assert join(again, name, number).addresses == had[name]
 
 
-@pytest.mark.proves("row 22")
+@pytest.mark.proves("row 23")
 def test_addresses_kept_for_somebody_are_given_out_at_last(tmp_path: Path) -> None:
     host = opened(tmp_path)
     networks.create(host, Network("net", (Subnet(ip_network("10.9.0.0/29")),)))
@@ -84,7 +84,7 @@ def test_addresses_kept_for_somebody_are_given_out_at_last(tmp_path: Path) -> No
         join(again, "old0", 6)
 
 
-@pytest.mark.proves("row 16")
+@pytest.mark.proves("row 19")
 def test_ranges_and_reserved_addresses(tmp_path: Path) -> None:
     host = opened(tmp_path)
     reserved = (("printer", ip_address("10.9.0.129")),)
@@ -99,6 +99,7 @@ def test_ranges_and_reserved_addresses(tmp_path: Path) -> None:
     assert str(join(host, "more", 4, ipv4=ip_address("10.9.0.7")).addresses[0].ip) == "10.9.0.7"
 
 
+@pytest.mark.proves("row 24")
 def test_a_conflict_leaves_nothing(tmp_path: Path) -> None:
     host = opened(tmp_path)
     networks.create(host, Network("net", (NET4,)))
@@ -210,11 +211,12 @@ def test_a_network_on_the_wire(tmp_path: Path) -> None:
 
 def test_small_values() -> None:
     assert (parts.rate("1.5 Gbit"), parts.duration("1.5s"), parts.share("0.5%")) == (1_500_000_000, 1_500_000, 5_000)
+    assert parts.duration("1m30s") == 90_000_000
     assert parts.static_route("10.5.0.0/16,10.9.0.254,3") == StaticRoute(
         ip_network("10.5.0.0/16"), ip_address("10.9.0.254"), 3
     )
     assert parts.static_route("10.5.0.0/16,blackhole").kind == "blackhole"
-    for parse, text in ((parts.rate, "10"), (parts.duration, "3h"), (parts.share, "3"), (parts.static_route, "x")):
+    for parse, text in ((parts.rate, "10"), (parts.duration, "3x"), (parts.share, "3"), (parts.static_route, "x")):
         with pytest.raises(Wrong):
             parse(text)
 

@@ -60,6 +60,7 @@ def test_a_network_brings_what_it_needs_and_takes_it_away(host: Host) -> None:
     assert files_of(host) == set()
 
 
+@pytest.mark.proves("row 15", "row 20")
 def test_automatic_subnets_avoid_routes_and_one_another(host: Host) -> None:
     host.kernel.known = HostFacts(routes=((ip_network("10.201.0.0/23"), "tun0"),))
     first = networks.create(host, Network("a"))
@@ -69,6 +70,7 @@ def test_automatic_subnets_avoid_routes_and_one_another(host: Host) -> None:
     assert second.subnets[1].network.prefixlen == 64
 
 
+@pytest.mark.proves("row 20")
 def test_an_overlap_names_the_culprit(host: Host) -> None:
     host.kernel.known = HostFacts(routes=((ip_network("10.0.0.0/8"), "tun0"),))
     with pytest.raises(Taken, match=r"overlaps 10\.0\.0\.0/8, which is a route of the host by tun0"):
@@ -87,6 +89,7 @@ def test_connect_and_disconnect_leave_nothing(host: Host) -> None:
     assert files_of(host) == kept
 
 
+@pytest.mark.proves("row 82")
 @pytest.mark.parametrize(
     ("second", "error", "text"),
     [
@@ -133,6 +136,7 @@ def test_the_default_network_comes_and_goes_by_itself(host: Host) -> None:
     assert files_of(host) == set()
 
 
+@pytest.mark.proves("row 52")
 def test_publish_and_unpublish_of_a_live_endpoint(host: Host) -> None:
     networks.create(host, Network("web"))
     endpoints.connect(host, wish("a", "web"))
@@ -178,6 +182,7 @@ LAB = Topology(
 )
 
 
+@pytest.mark.proves("row 90")
 def test_up_twice_changes_nothing_the_second_time(host: Host) -> None:
     first = topology.up(host, LAB)
     assert [change.name for change in first.changes] == ["lab_default", "db", "web"]
@@ -189,6 +194,7 @@ def test_up_twice_changes_nothing_the_second_time(host: Host) -> None:
     assert files_of(host) == set()
 
 
+@pytest.mark.proves("row 91")
 def test_what_is_foreseen_is_what_comes(host: Host) -> None:
     foreseen = topology.decide(host, LAB)
     state = KernelState()
@@ -202,6 +208,7 @@ def test_what_is_foreseen_is_what_comes(host: Host) -> None:
     assert state == KernelState()
 
 
+@pytest.mark.proves("row 90")
 def test_an_edit_touches_only_what_differs(host: Host) -> None:
     topology.up(host, LAB)
     db, web = LAB.services
@@ -219,6 +226,7 @@ def test_an_edit_touches_only_what_differs(host: Host) -> None:
     assert [(c.name, c.what) for c in topology.up(host, gone, remove_orphans=True).changes] == [("web", "remove")]
 
 
+@pytest.mark.proves("row 78")
 def test_drift_is_mended(host: Host) -> None:
     topology.up(host, LAB)
     state = host.kernel.state
@@ -239,6 +247,7 @@ def test_a_network_that_changes_takes_its_services_along(host: Host) -> None:
     assert str(host.store.endpoint("lab_default", "db").addresses[0]) == "10.8.0.2/24"
 
 
+@pytest.mark.proves("row 23")
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("+-"), st.integers(0, 8)), max_size=30))
 def test_no_address_is_ever_given_twice(tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, int]]) -> None:

@@ -72,13 +72,39 @@ services:
         """\
 services:
   a:
-    healthcheck: {test: [CMD, "true"]}
+    command: sleep 1
+    healthcheck: {test: [RUN, "true"], interval: soon}
 """,
         [
-            "3:5: services.a.healthcheck: is not supported by nsbridge"
-            " (watch it from outside: nsbridge ps, logs and exec)",
+            "4:25: services.a.healthcheck.test: is no test"
+            " (write [CMD, PROGRAM, …], [CMD-SHELL, TEXT], or the text alone)",
+            "4:50: services.a.healthcheck.interval: is no time: 'soon' (write it like 20ms or 1.5s)",
         ],
-        REJECTS,
+        TAKES,
+    ),
+    (
+        "what a healthcheck needs",
+        """\
+services:
+  b:
+    healthcheck: {test: "true"}
+  c:
+    command: sleep 1
+    healthcheck: {interval: 1s}
+  d:
+    command: sleep 1
+    healthcheck: {test: "true", retries: 0}
+  e:
+    depends_on:
+      b: {condition: service_healthy}
+      d: {condition: service_healthy}
+""",
+        [
+            "3:5: services.b.healthcheck: belongs to a service without a command (remove it)",
+            "6:5: services.c.healthcheck: has no test (write test: a command that succeeds when all is well)",
+            "9:18: services.d.healthcheck: retries of a health check is 0 (write 1 or more)",
+        ],
+        TAKES,
     ),
     (
         "deploy",
@@ -709,15 +735,15 @@ services:
 services:
   a:
     depends_on:
-      b: {condition: service_healthy, restart: true}
+      b: {condition: service_completed_successfully, restart: true}
       c: {}
   b:
   c:
 """,
         [
-            "4:22: services.a.depends_on.b.condition: is 'service_healthy'"
-            " (only service_started is supported: wait for more in the command)",
-            "4:48: services.a.depends_on.b.restart: is true (services are not restarted with others: remove it)",
+            "4:22: services.a.depends_on.b.condition: is 'service_completed_successfully'"
+            " (write service_started or service_healthy: services stay)",
+            "4:63: services.a.depends_on.b.restart: is true (services are not restarted with others: remove it)",
             "5:7: services.a.depends_on.c: needs a field 'condition' (write condition: service_started)",
         ],
         REJECTS,

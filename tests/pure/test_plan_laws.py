@@ -18,6 +18,7 @@ from nsbridge.state.simulate import simulate
 from nsbridge.state.things import Address, Route
 
 
+@pytest.mark.proves("row 91")
 @given(states(), states())
 def test_a_plan_leads_where_it_should(before: KernelState, after: KernelState) -> None:
     assert reduce(simulate, diff(before, after).steps, before) == after
@@ -28,6 +29,7 @@ def test_between_equal_states_there_is_nothing_to_do(state: KernelState) -> None
     assert not diff(state, state)
 
 
+@pytest.mark.proves("row 82")
 @given(states(), states(), st.data())
 def test_any_half_done_plan_can_be_walked_back(before: KernelState, after: KernelState, data: st.DataObject) -> None:
     steps = diff(before, after).steps

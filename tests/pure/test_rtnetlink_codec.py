@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbridge.kernel import netlink, rtnetlink, rtroute
+from nsbridge.kernel import netlink, rtnetlink, rtroute, vlans
 from nsbridge.state.things import Address, Link, Route
 
 NS = "/run/netns/ns1"
@@ -125,3 +125,41 @@ def test_several_ways_become_one_route_each():
         Route("", everywhere, "a", ip_address("10.0.0.1")),
         Route("", everywhere, "b", ip_address("10.1.0.1")),
     ]
+
+
+@pytest.mark.proves("row 6")
+def test_a_port_leaves_all_vlans_and_joins_one():
+    """As `bridge vlan del dev v0 vid 1-4094` and `bridge vlan add dev v0 vid 5 pvid untagged` say it."""
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    port = Link("", "nsb1", "veth", master="br", hairpin=True, vlan=5, autoconf=True)
+    _, *about_vlans = rtnetlink.finish_link(port, 8)
+    assert rtnetlink.change_link(port, 8, master=3)[-3:-1] == about_vlans
+    seen = []
+    for message in about_vlans:
+        one = ifinfmsg(message)
+        one.decode()
+        entries = [entry["flags"] | entry["vid"] << 16 for _, entry in one.get_attr("IFLA_AF_SPEC")["attrs"]]
+        seen.append((one["family"], one["index"], one["header"]["type"], [divmod(each, 1 << 16) for each in entries]))
+    assert seen == [(7, 8, 17, [(1, 8), (4094, 16)]), (7, 8, 19, [(5, 6)])]
+    assert vlans.decode(body(about_vlans[1])) == (8, 5)
+    assert not [each for each in rtnetlink.finish_link(port.replace(vlan=0), 8) if each in about_vlans]
+
+
+def test_a_ports_vlan_is_the_one_its_untagged_frames_belong_to():
+    # What a kernel tells: RTM_NEWLINK of family AF_BRIDGE, each VLAN of the port an attribute.
+    told = bytes.fromhex("07000000080000000000000000000000") + bytes.fromhex("14001a0008000200040007000800020006000500")
+    assert vlans.decode(told) == (8, 5)
+    assert vlans.decode(told[:16]) == (8, 0)
+
+
+@pytest.mark.proves("row 6")
+def test_a_bridge_that_keeps_vlans_apart_is_born_so():
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    one = ifinfmsg(
+        rtnetlink.create_link(Link("", "br", "bridge", options=(("vlan_default_pvid", 5), ("vlan_filtering", 1))))
+    )
+    one.decode()
+    data = one.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
+    assert (data.get_attr("IFLA_BR_VLAN_FILTERING"), data.get_attr("IFLA_BR_VLAN_DEFAULT_PVID")) == (1, 5)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from typing import IO, TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from nsbridge.api import command, words
 from nsbridge.api.command import Command
 from nsbridge.api.host import current
-from nsbridge.engine import endpoints, services
+from nsbridge.engine import endpoints, services, shared
 from nsbridge.engine.endpoints import Wish
 from nsbridge.errors import InUse, InvalidIntent, NotFound
 from nsbridge.kernel import netns
@@ -76,7 +76,7 @@ class Endpoint:
         """
         host = current()
         first = host.store.service_or_none(self.name) if self.owned else None
-        if first is not None and first.service.attachments[:1] and first.service.attachments[0].network == self.network:
+        if first is not None and first.service.main_network == self.network:
             for one in host.store.services():
                 if one.service.mode == f"service:{self.name}":
                     services.stop(host, (one,), grace_s)
@@ -144,14 +144,22 @@ class Endpoint:
 
     # changing it while it lives
 
-    def publish(self, *ports: words.Port) -> tuple[PublishedPort, ...]:
+    def publish(self, *ports: words.Port, share: bool = False) -> tuple[PublishedPort, ...]:
         """Publish more ports; return them with their host ports. PortTaken when one is taken, and then none is.
 
         >>> site.publish("8082:80")
         (PublishedPort(target=80, host_port=8082),)
+
+        share: others may publish these host ports too; new connections go to each in turn.
         """
         before = len(self.value.ports)
-        return endpoints.publish(current(), self.name, words.ports(ports), self.network).ports[before:]
+        wanted = [port.replace(share=port.share or share) for port in words.ports(ports)]
+        return endpoints.publish(current(), self.name, tuple(wanted), self.network).ports[before:]
+
+    def drain(self, *ports: words.Port, out: bool = True) -> None:
+        """Give it no new connections of these shared ports for now, or with ``out=False`` some again. NotFound."""
+        for port in words.ports(ports):
+            shared.turn_out(current(), self.value, port, out)
 
     def unpublish(self, *ports: words.Port) -> None:
         """Take published ports away, named as they were published or by the port inside alone. NotFound."""
@@ -161,25 +169,23 @@ class Endpoint:
         self,
         network: Network | str,
         *,
-        ip: words.IPAddress | None = None,
-        ip6: words.IPAddress | None = None,
-        mac: str = "",
-        aliases: Iterable[str] = (),
-        ifname: str = "",
+        ports: Iterable[words.Port] = (),
+        **place: Unpack[words.Place],
     ) -> Endpoint:
         """Put the namespace on one more network, now; return its endpoint there.
 
         The default route stays where it is. As a `with` block it leaves that network again; otherwise `remove` of the
-        endpoint there does, and `remove` of this one does for a namespace of our own.
+        endpoint there does, and `remove` of this one does for a namespace of our own. ports, place: as for
+        `Network.endpoint`.
         """
         name = network if isinstance(network, str) else network.name
-        to = words.attachment(name, ip, ip6, mac, aliases)
+        to = words.attachment(name, **place)
         mine = self.value
         wish = Wish(
             self.name,
             self.netns,
             to,
-            ifname,
+            ports=words.ports(ports),
             owned=mine.owned,
             hostname=mine.hostname,
             service=mine.service,

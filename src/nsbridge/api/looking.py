@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nsbridge.api.endpoint import Endpoint
 from nsbridge.api.host import current
 from nsbridge.api.network import Network
+from nsbridge.engine import doctor as examination
 from nsbridge.engine import gc as leftovers
 from nsbridge.model.names import DEFAULT_NETWORK
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import subprocess
 
     from nsbridge.api import words
+    from nsbridge.engine.doctor import Finding
+    from nsbridge.model.policy import Policy
 
 
 def networks() -> tuple[Network, ...]:
@@ -43,6 +46,16 @@ def run(
     with place.endpoint(ports=ports) as endpoint:
         done: subprocess.CompletedProcess[str] = endpoint.run(args, **options)
         return done
+
+
+def policies() -> tuple[Policy, ...]:
+    """Return the rules of all projects that have some, in their order: who may talk to whom."""
+    return current().store.policies()
+
+
+def doctor() -> tuple[Finding, ...]:
+    """Return what on this host blocks or endangers networks, each with its fix. Changes nothing."""
+    return examination.examine(current())
 
 
 def gc(*, dry_run: bool = False) -> tuple[str, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from nsbridge.api import words
 from nsbridge.api.endpoint import Endpoint
 from nsbridge.api.host import current
+from nsbridge.api.options import NetworkOptions, network
 from nsbridge.engine import networks
 from nsbridge.engine.endpoints import Wish
 from nsbridge.errors import InUse
@@ -31,43 +32,16 @@ class Network:
 
     Without `with`: `create` and `remove`. For one that is there already: `Network.existing`.
 
-    subnet, gateway, ip_range: one or a list of two, IPv4 and IPv6; what is left out is chosen. ipv6: wants an IPv6
-    subnet, chosen if none is given. internal: no way in or out. icc: endpoints may talk to one another. masquerade:
-    what leaves has the host's address. mtu: bytes, 0 for that of the uplink. bridge: its interface on the host, named
-    after the network when empty. reserved: addresses never given out, by a name for them. firewall: where this host
-    keeps the rules of its networks, ``nftables`` or ``iptables``; chosen with the first one. InvalidIntent for what
-    can't be.
+    >>> nsbridge.Network("db", subnet=["10.91.0.0/24", "fd91::/64"], internal=True)
+    <nsbridge.Network 'db'>
+
+    What may be asked for is in `nsbridge.NetworkOptions`; InvalidIntent for what can't be. firewall: where this host
+    keeps the rules of all its networks, ``nftables`` (default) or ``iptables``; chosen with the first one.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        subnet: str | Network_ | Iterable[str | Network_] = (),
-        gateway: words.IPAddress | Iterable[words.IPAddress] = (),
-        ip_range: str | Network_ | Iterable[str | Network_] = (),
-        reserved: Mapping[str, words.IPAddress] | None = None,
-        ipv6: bool = False,
-        internal: bool = False,
-        icc: bool = True,
-        masquerade: bool = True,
-        mtu: int = 0,
-        bridge: str = "",
-        labels: Mapping[str, str] | None = None,
-        firewall: str = "",
-    ) -> None:
+    def __init__(self, name: str, *, firewall: str = "", **options: Unpack[NetworkOptions]) -> None:
         self._firewall = firewall
-        self._wanted = model.Network(
-            name,
-            words.subnets(subnet, gateway, ip_range, reserved or {}),
-            bridge=bridge,
-            internal=internal,
-            ipv6=ipv6,
-            icc=icc,
-            masquerade=masquerade,
-            mtu=mtu,
-            labels=tuple((labels or {}).items()),
-        )
+        self._wanted = network(name, options)
         self._made = False
         self._existing = False
         self._endpoints: list[Endpoint] = []
@@ -121,15 +95,12 @@ class Network:
         name: str = "",
         *,
         ports: Iterable[words.Port] = (),
-        ip: words.IPAddress | None = None,
-        ip6: words.IPAddress | None = None,
-        mac: str = "",
-        aliases: Iterable[str] = (),
         hostname: str = "",
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] = "",
         user: str = "",
         labels: Mapping[str, str] | None = None,
+        **place: Unpack[words.Place],
     ) -> Endpoint:
         """Return an endpoint with a namespace of its own, ``/run/netns/NAME``; `with` or `create` makes it.
 
@@ -137,8 +108,8 @@ class Network:
         ...     print(*dns.ports)
         0.0.0.0:8081->80/tcp 127.0.0.1:5353->53/udp
 
-        name: chosen when empty. ports: published on the host. ip, ip6: None for the next free one. aliases: further
-        names for the neighbours. env, cwd, user: what commands in it get unless told otherwise.
+        name: chosen when empty. ports: published on the host. env, cwd, user: what commands in it get unless told
+        otherwise. place: its addresses, names and limits on the network; see `nsbridge.Place`.
         """
         service = Service(
             name or f"{self.name}-{os.urandom(3).hex()}"[-63:],
@@ -146,7 +117,7 @@ class Network:
             working_dir=os.fspath(cwd),
             user=user,
             hostname=hostname,
-            attachments=(words.attachment(self.name, ip, ip6, mac, aliases),),
+            attachments=(words.attachment(self.name, **place),),
             ports=words.ports(ports),
             labels=tuple((labels or {}).items()),
         )
@@ -158,12 +129,8 @@ class Network:
         *,
         name: str = "",
         ports: Iterable[words.Port] = (),
-        ip: words.IPAddress | None = None,
-        ip6: words.IPAddress | None = None,
-        mac: str = "",
-        aliases: Iterable[str] = (),
-        ifname: str = "",
         gateway: bool | None = None,
+        **place: Unpack[words.Place],
     ) -> Endpoint:
         """Return an endpoint for a namespace that somebody else made; `with` or `create` attaches it.
 
@@ -171,12 +138,13 @@ class Network:
         ...     print(box.netns, box.ifname)
         /run/netns/box eth0
 
-        netns: a name of `ip netns`, a path, or the PID of any process in it (a container's, say). ifname: the first
-        free of eth0 to eth9 when empty. gateway: whether the default route leads here, None for "if there is none".
+        netns: a name of `ip netns`, a path, or the PID of any process in it (a container's, say). gateway: whether the
+        default route leads here, None for "if there is none". place: as for `endpoint`; without an ifname the first
+        free of eth0 to eth9 is taken.
         """
         path = words.netns(netns)
-        to = words.attachment(self.name, ip, ip6, mac, aliases)
-        wish = Wish(name or netns_name(path), path, to, ifname, words.ports(ports), gateway)
+        to = words.attachment(self.name, **place)
+        wish = Wish(name or netns_name(path), path, to, ports=words.ports(ports), gateway=gateway)
         return self._remembered(Endpoint(wish.name, self.name, path, wish=wish))
 
     def _remembered(self, endpoint: Endpoint) -> Endpoint:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from nsbridge import files
 from nsbridge.api.command import Command
 from nsbridge.api.endpoint import Endpoint
 from nsbridge.api.host import current
-from nsbridge.engine import services, topology
+from nsbridge.engine import services as running
+from nsbridge.engine import topology
 from nsbridge.engine.topology import Decision
 from nsbridge.errors import NotFound
 from nsbridge.model.service import Topology
@@ -38,7 +39,7 @@ class Lab:
         self._ours = ours
 
     def __getitem__(self, name: str) -> Endpoint:
-        """Return a service's endpoint on its first network. NotFound says which there are."""
+        """Return a service's endpoint on its main network. NotFound says which there are."""
         for endpoint in self:
             if endpoint.name == name:
                 return endpoint
@@ -46,11 +47,10 @@ class Lab:
         raise NotFound(f"project {self.project!r} has no service {name!r} on a network (there is: {have})")
 
     def __iter__(self) -> Iterator[Endpoint]:
-        """Iterate over the endpoints of services on their first networks."""
-        for status in services.statuses(current(), self.project):
-            places = status.record.service.attachments
+        """Iterate over the endpoints of services on their main networks."""
+        for status in running.statuses(current(), self.project):
             for endpoint in status.endpoints:
-                if places and endpoint.network == places[0].network:
+                if endpoint.network == status.record.service.main_network:
                     yield Endpoint.of(endpoint)
 
     def command(self, name: str) -> Command:
@@ -58,7 +58,7 @@ class Lab:
         current().store.service(name)
         return Command(name)
 
-    def down(self, *, grace_s: float = services.GRACE_S) -> None:
+    def down(self, *, grace_s: float = running.GRACE_S) -> None:
         """Take it down: commands, namespaces, networks, rules, settings."""
         self._ours = False
         topology.down(current(), self.project, grace_s=grace_s)
@@ -87,6 +87,7 @@ def _read(file: File, project: str | None, environ: Mapping[str, str] | None) ->
 def up(
     file: File = None,
     *,
+    services: Iterable[str] = (),
     project: str | None = None,
     environ: Mapping[str, str] | None = None,
     remove_orphans: bool = False,
@@ -95,16 +96,18 @@ def up(
 ) -> Lab:
     """Bring up what a topology file describes, or what differs of it; return the project.
 
-    When the project wasn't up before, a failure takes down again what had come up of it. project: its name, over the
-    file's own. environ: variables for ``${NAME}``, the process's own when None. remove_orphans: services that the file
-    no longer has go. recreate: all services are made anew. firewall: as of `Network`. InvalidFile with all faults of
-    the file, NotFound, Taken, PortTaken, NoPermission, KernelError.
+    When the project wasn't up before, a failure takes down again what had come up of it. services: only these, and
+    what they depend on. project: its name, over the file's own. environ: variables for ``${NAME}``, the process's own
+    when None. remove_orphans: services that the file no longer has go. recreate: all services are made anew.
+    firewall: as of `Network`. InvalidFile with all faults of the file, NotFound, Taken, PortTaken, NoPermission,
+    KernelError.
     """
     wanted = _read(file, project, environ)
     host = current(firewall)
     fresh = wanted.project not in topology.projects(host)
     try:
-        done = topology.up(host, wanted, remove_orphans=remove_orphans, recreate=recreate)
+        only = tuple(services)
+        done = topology.up(host, wanted, only=only, remove_orphans=remove_orphans, recreate=recreate)
     except BaseException:
         if fresh and wanted.project in topology.projects(host):
             topology.down(host, wanted.project)
@@ -115,6 +118,7 @@ def up(
 def planned(
     file: File = None,
     *,
+    services: Iterable[str] = (),
     project: str | None = None,
     environ: Mapping[str, str] | None = None,
     remove_orphans: bool = False,
@@ -124,10 +128,12 @@ def planned(
 
     Not called ``plan``, since `nsbridge.plan` is a package of ours.
     """
-    return topology.decide(current(), _read(file, project, environ), remove_orphans=remove_orphans, recreate=recreate)
+    wanted = _read(file, project, environ)
+    only = tuple(services)
+    return topology.decide(current(), wanted, only=only, remove_orphans=remove_orphans, recreate=recreate)
 
 
-def down(file: File = None, *, project: str = "", grace_s: float = services.GRACE_S) -> None:
+def down(file: File = None, *, project: str = "", grace_s: float = running.GRACE_S) -> None:
     """Take a project down, named by its file or its name; neither is needed when just one is up. NotFound.
 
     grace_s: seconds between SIGTERM and SIGKILL.

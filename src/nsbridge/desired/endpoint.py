@@ -38,6 +38,7 @@ def _pair(network: Network, endpoint: Endpoint, mtu: int, bridge_index: int) -> 
         # Where our second table can tell what else may pass, it keeps neighbours apart (desired/guard.py).
         isolated=not network.icc and not network.guarded,
         autoconf=False,
+        vlan=endpoint.vlan or network.vlan,
         alias=f"{ALIAS}: {endpoint.name} on {network.name}",
         why=f"port of {endpoint.name!r} on the bridge of {network.name!r}",
     )

@@ -62,6 +62,12 @@ def network_elements(network: Network) -> tuple[Element, ...]:
     return tuple(found)
 
 
+def _bridge_options(network: Network) -> tuple[tuple[str, int], ...]:
+    """What the bridge is told. Its default VLAN is the bridge's own too, so that the gateway is in it."""
+    vlans = (("vlan_default_pvid", network.vlan), ("vlan_filtering", 1)) if network.vlan else ()
+    return tuple(sorted((*BRIDGE_OPTIONS, *(POLICED if network.watched else ()), *vlans)))
+
+
 def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
     """Return the bridge, its addresses and its settings. mtu: bytes."""
     name = network.ifname
@@ -77,7 +83,7 @@ def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
             mac=mac_for(network.name, "gateway", f"{network.name}/{first}"),
             mtu=mtu,
             autoconf=v6,
-            options=tuple(sorted((*BRIDGE_OPTIONS, *POLICED))) if network.watched else BRIDGE_OPTIONS,
+            options=_bridge_options(network),
             alias=f"{ALIAS}: network {network.name}",
             why=f"bridge of network {network.name!r}",
         )

@@ -122,13 +122,22 @@ def ports_things(network: Network, endpoint: Endpoint) -> tuple[Element, ...]:
 
 
 class Member(Value):
-    """An endpoint that answers on a shared port. out: it gets no new connections for now (unhealthy, or drained)."""
+    """An endpoint that answers on a shared port. It gets no new connections while it is `out` or `unhealthy`.
+
+    out: drained by a person. unhealthy: its health check fails, or hasn't succeeded yet.
+    """
 
     network: str
     endpoint: str
     target: int
     addresses: tuple[Address_, ...]
     out: bool = False
+    unhealthy: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether new connections go to it."""
+        return not (self.out or self.unhealthy)
 
 
 class SharedPort(Value):
@@ -160,7 +169,7 @@ def turns_things(shared: SharedPort) -> tuple[Element, ...]:
             (address, one)
             for one in shared.members
             for address in one.addresses
-            if address.version == version and not one.out
+            if address.version == version and one.ready
         ]
         for turn in range(TURNS if ready else 0):
             address, one = ready[turn % len(ready)]

@@ -96,6 +96,11 @@ def _guard() -> Chain:
     return Chain("guard", tuple(rules), "filter", "prerouting", -300, why="what can't be true ends before conntrack")
 
 
+AFTER_OTHERS = -99
+"""S7: one later than where everybody translates destinations (-100, NF_IP_PRI_NAT_DST). The first translation counts
+(nf_nat_inet_fn), and among equals the kernel asks whoever came last first: we would take a port that others publish."""
+
+
 def _publish(name: str, hook: str) -> Chain:
     rules: list[Rule] = [
         rule(
@@ -131,7 +136,7 @@ def _publish(name: str, hook: str) -> Chain:
             rule(Dnat(family, one, f"ranges{digit}", port=False), why="ranges: the address changes, the port stays"),
         ]
     said = "what comes in" if hook == "prerouting" else "what the host itself sends, to 127.0.0.1 too"
-    return Chain(name, tuple(rules), "nat", hook, -100, why=f"published ports, for {said}")
+    return Chain(name, tuple(rules), "nat", hook, AFTER_OTHERS, why=f"published ports, for {said}")
 
 
 def _left_alone(hook: str) -> Rule:

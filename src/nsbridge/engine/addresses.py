@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Operation
     from nsbridge.model.endpoint import Endpoint
-    from nsbridge.model.limits import Limits
     from nsbridge.model.network import Network
     from nsbridge.model.service import Attachment
     from nsbridge.state.things import Address_, Interface_
@@ -89,9 +88,12 @@ def check_unused(host: Host, network: Network, addresses: Iterable[Interface_]) 
         )
 
 
-def check_features(host: Host, limits: Iterable[Limits]) -> None:
-    """Raise Unsupported, before anything is changed, when this kernel lacks what a limit needs."""
-    limits = tuple(limits)
+def check_features(host: Host, places: Iterable[Attachment]) -> None:
+    """Raise Unsupported, before anything is changed, when this kernel lacks what a place on a network needs."""
+    places = tuple(places)
+    if any(one.vlan for one in places):
+        host.kernel.require("vlan_filtering")
+    limits = [one.limits for one in places]
     if any(one.impairs for one in limits):
         host.kernel.require("netem")
     if any(one.ingress or (one.egress and not one.impairs) for one in limits):

@@ -90,6 +90,7 @@ def _named(wish: Wish, network: Network, ifname: str) -> Endpoint:
         project=wish.project,
         host_name=wish.to.host_ifname,
         limits=wish.to.limits,
+        vlan=wish.to.vlan,
     )
 
 
@@ -129,6 +130,8 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
     inode = _netns_id(host, wish.netns)
     _check_name_free(host, network, wish.name)
+    if wish.to.vlan:
+        networks.check_vlan_of(host, network, wish)
     endpoint = _named(wish, network, wish.ifname or wish.to.ifname or "eth0").replace(netns_id=inode)
     if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
         _check_name_free(host, network, wish.name)
@@ -170,7 +173,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
     """
     name, to = wish.name, wish.to.network
     _netns_id(host, wish.netns)  # before a network is made for nothing
-    addresses.check_features(host, (wish.to.limits,))
+    addresses.check_features(host, (wish.to,))
     check_possible(host, wish.ports)
     with networks.Use(host, (to,)):
         for last in (False, True):

@@ -66,6 +66,7 @@ def foreseen(host: Host, service: Service, known: dict[str, Network], promised: 
             gateway=place == service.main,
             host_name=attachment.host_ifname,
             limits=attachment.limits,
+            vlan=attachment.vlan,
         )
         index = host.kernel.link_index(network.ifname)
         found += endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)

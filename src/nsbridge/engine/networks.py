@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from nsbridge.engine.endpoints import Wish
     from nsbridge.engine.entries import Entry
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Operation
-    from nsbridge.kernel.interface import HostFacts
+    from nsbridge.kernel.interface import HostFacts, LinkFacts
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Plan, Step
     from nsbridge.state.things import Network_, Thing
@@ -40,6 +41,8 @@ def network_path(name: str) -> str:
 
 def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
     """Return the network with subnets and MTU chosen; Taken or Exhausted name what is in the way."""
+    if network.vlan:
+        host.kernel.require("vlan_filtering")
     if network.unmanaged:
         return _on_their_bridge(host, network)
     ours = {one.ifname: one.name for one in host.store.networks()}
@@ -68,6 +71,7 @@ def _on_their_bridge(host: Host, network: Network) -> Network:
             f"network {network.name!r} is to use {network.bridge!r}, but there is {what} of that name",
             fix="see `ip link`, or let nsbridge make a bridge: leave mode=unmanaged out",
         )
+    _check_segments(network, found)
     theirs = [one for one in found.addresses if not one.is_link_local]
     subnets = network.subnets
     if not subnets:
@@ -82,6 +86,33 @@ def _on_their_bridge(host: Host, network: Network) -> Network:
             fix="name --subnet and --gateway",
         )
     return network.replace(subnets=subnets, mtu=network.mtu or found.mtu)
+
+
+def _check_segments(network: Network, found: LinkFacts) -> None:
+    """Check that somebody else's bridge keeps VLANs apart if we need that, and is in the VRF that was named."""
+    if network.vlan and ("vlan_filtering", 1) not in found.options:
+        raise InvalidIntent(
+            f"bridge {network.bridge!r} doesn't keep VLANs apart, so network {network.name!r} can't be in VLAN "
+            f"{network.vlan}",
+            fix=f"`ip link set {network.bridge} type bridge vlan_filtering 1`, after a look at who is on it",
+        )
+    if network.vrf and (found.master, found.master_kind) != (network.vrf, "vrf"):
+        raise InvalidIntent(
+            f"bridge {network.bridge!r} is not in VRF {network.vrf!r}",
+            fix=f"`ip link set {network.bridge} master {network.vrf}`, or leave vrf out",
+        )
+
+
+def check_vlan_of(host: Host, network: Network, wish: Wish) -> None:
+    """Raise InvalidIntent when an endpoint can't have a VLAN of its own on this network."""
+    if not network.unmanaged or network.driver != "bridge":
+        raise InvalidIntent(
+            f"{wish.name!r} can't be in VLAN {wish.to.vlan}: the gateway of network {network.name!r} isn't",
+            fix="give the whole network a VLAN (`-o vlan=…`), or use a bridge of your own with mode=unmanaged",
+        )
+    found = host.kernel.link_facts(network.bridge)
+    if found is not None:
+        _check_segments(network.replace(vlan=wish.to.vlan), found)
 
 
 def filled(wanted: Network, have: Network) -> Network:

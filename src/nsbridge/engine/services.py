@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nsbridge.engine.entries import Entry
+    from nsbridge.engine.health import Answer
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Operation
     from nsbridge.kernel.process import ProcessSpec, Running
@@ -35,13 +36,15 @@ GRACE_S = 10.0
 class Status(Value):
     """A service as a person sees it: its record, its endpoints, and ``running``, ``exited`` or ``created``.
 
-    exit_status: of a command that has ended, 128 + n when signal n ended it, None while unknown.
+    exit_status: of a command that has ended, 128 + n when signal n ended it, None while unknown. health: of one that
+    runs and has a test.
     """
 
     record: ServiceRecord
     endpoints: tuple[Endpoint, ...] = ()
     state: str = "created"
     exit_status: int | None = None
+    health: Answer | None = None
 
 
 def _record_text(record: ServiceRecord) -> str:
@@ -163,6 +166,10 @@ def _recorder(host: Host, service: Service) -> Callable[[Running], None]:
     def record(running: Running) -> None:
         old = host.store.service(service.name)
         host.store.put_service(old.replace(pid=running.pid, started=running.started, since=time.time()))
+        if service.health is not None:
+            from nsbridge.engine import health
+
+            health.begin(host, service, running.pid, running.started)
 
     return record
 
@@ -179,7 +186,7 @@ def launch(host: Host, op: Operation, service: Service) -> Running:
 
 def start(host: Host, service: Service) -> Status:
     """Make a service and start its command in the background; all of it, or nothing."""
-    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
+    addresses.check_features(host, service.attachments)
     ports.check_possible(host, service.ports)
     used = _networks(service)
     with networks.Use(host, used):
@@ -229,7 +236,7 @@ def run(host: Host, service: Service) -> int:
     """
     from nsbridge.kernel.foreground import run_foreground
 
-    addresses.check_features(host, [attachment.limits for attachment in service.attachments])
+    addresses.check_features(host, service.attachments)
     name, used = service.name, _networks(service)
     ports.check_possible(host, service.ports)
     with networks.Use(host, used), host.operation(f"run {name}", "on") as held:
@@ -269,11 +276,19 @@ def status(host: Host, record: ServiceRecord) -> Status:
     found = host.store.endpoints(name=name)
     mine = tuple(endpoint for endpoint in found if endpoint.service == name)
     if record.pid and process.alive(process.Running(record.pid, record.started)):
-        return Status(record, mine, "running")
+        return Status(record, mine, "running", health=_health(host, record))
     if record.pid:
         text = (files.read(host.store.exit_file(name)) or "").strip()
         return Status(record, mine, "exited", int(text) if text.isdigit() else None)
     return Status(record, mine, "created")
+
+
+def _health(host: Host, record: ServiceRecord) -> Answer | None:
+    if record.service.health is None:
+        return None
+    from nsbridge.engine import health
+
+    return health.answer(host, record)
 
 
 def statuses(host: Host, project: str = "") -> tuple[Status, ...]:

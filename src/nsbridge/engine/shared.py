@@ -102,12 +102,25 @@ def turn_out(host: Host, endpoint: Endpoint, asked: PublishedPort, out: bool) ->
             f"{endpoint.name!r} shares no port {asked.target}/{asked.proto}",
             fix=f"share it: nsbridge publish --share {endpoint.name} HOST_PORT:{asked.target}",
         )
+    return _change(host, endpoint, port, out=out)
+
+
+def turn_by_health(host: Host, endpoint: Endpoint, healthy: bool) -> None:
+    """Give an endpoint new connections on the ports it shares only while it is healthy."""
+    for port in endpoint.ports:
+        if port.share:
+            _change(host, endpoint, port, unhealthy=not healthy)
+
+
+def _change(host: Host, endpoint: Endpoint, port: PublishedPort, **state: bool) -> SharedPort:
+    """Set `out` or `unhealthy` of a member, and deal the turns anew if that makes a difference."""
     with host.store.port_lock(((port.proto, port.host_port, port.host_port),)):
         have = read(host.store, port.proto, port.host_port) or SharedPort(port.proto, port.host_port, port.host_ip)
         mine = (endpoint.network, endpoint.name)
-        members = [one.replace(out=out) if (one.network, one.endpoint) == mine else one for one in have.members]
+        members = [one.replace(**state) if (one.network, one.endpoint) == mine else one for one in have.members]
         after = have.replace(members=tuple(members))
-        _deal(host.kernel, host.store, after)
+        if after != have:
+            _deal(host.kernel, host.store, after)
     return after
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.network import network_things
-from nsbridge.engine import addresses, endpoints, networks, policies, ports, services
+from nsbridge.engine import addresses, endpoints, health, networks, policies, ports, services
 from nsbridge.engine.entries import Began, Started
 from nsbridge.engine.foreseen import Promised, foreseen
 from nsbridge.errors import InUse, NotFound
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Thing
     from nsbridge.store.store import ServiceRecord
 
-    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "change", "remove"]
+    What: TypeAlias = Literal["create", "recreate", "mend", "ports", "start", "watch", "change", "remove"]
 
 
 class Change(Value):
     """One thing that `up` would do: to which network or service, why, and the kernel's steps of it.
 
     kind: ``host``, ``network`` or ``service``. what: ``create``, ``recreate`` (asked for differently), ``mend`` (the
-    kernel holds something else than it should), ``ports``, ``start`` (its command has ended), ``remove``.
+    kernel holds something else than it should), ``ports``, ``start`` (its command has ended), ``watch`` (nobody
+    asks for its health), ``remove``.
     """
 
     kind: str
@@ -59,13 +60,11 @@ class Decision(Value):
 def _lost(host: Host, things: Iterable[Thing]) -> tuple[Step, ...]:
     """Return the steps that put back what of these things the kernel doesn't hold."""
     things = tuple(things)
-    return _absent(KernelState(host.kernel.find(things)), things)
+    return _putting_back(host.kernel.find(things), things)
 
 
-def _absent(found: KernelState, things: Iterable[Thing]) -> tuple[Step, ...]:
-    """Return the steps that bring those of the things which weren't found."""
-    things = tuple(things)
-    here = [thing for thing in things if found.find(thing.identity) is not None]
+def _putting_back(here: Iterable[Thing], things: Iterable[Thing]) -> tuple[Step, ...]:
+    """Return the steps that bring those of the things which aren't here."""
     return diff(KernelState(here), KernelState(things)).steps
 
 
@@ -83,10 +82,10 @@ def _network_change(host: Host, wanted: Network) -> Change | None:
     return Change("network", wanted.name, "mend", "the kernel doesn't hold all of it", steps) if steps else None
 
 
-def service_things(host: Host, service: Service) -> tuple[Thing, ...]:
-    """Return everything a service that exists should hold in the kernel."""
+def service_things(host: Host, service: Service, endpoints: Iterable[Endpoint] | None = None) -> tuple[Thing, ...]:
+    """Return everything a service that exists should hold in the kernel. endpoints: of its name, if known."""
     found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
-    for endpoint in host.store.endpoints(name=service.name):
+    for endpoint in host.store.endpoints(name=service.name) if endpoints is None else endpoints:
         if endpoint.service == service.name:
             found += networks.things_of(host, host.store.network(endpoint.network), endpoint)
     return tuple(found)
@@ -105,12 +104,24 @@ class _Looked:
     def __init__(self, host: Host, wanted: Iterable[Service]) -> None:
         self.records = {record.service.name: record for record in host.store.services()}
         there = [service for service in wanted if service.name in self.records]
-        self._things = {service.name: service_things(host, service) for service in there}
-        self._found = KernelState(host.kernel.find(thing for things in self._things.values() for thing in things))
+        self._endpoints: dict[str, list[Endpoint]] = {}
+        for endpoint in host.store.endpoints():
+            self._endpoints.setdefault(endpoint.name, []).append(endpoint)
+        self._things = {
+            service.name: service_things(host, service, self._endpoints.get(service.name, ())) for service in there
+        }
+        found = host.kernel.find(thing for things in self._things.values() for thing in things)
+        self._found = frozenset(map(id, found))  # a kernel gives back the very things it was asked for
 
     def absent(self, service: Service) -> tuple[Step, ...]:
         """Return the steps that put back what of a service the kernel doesn't hold."""
-        return _absent(self._found, self._things[service.name])
+        things = self._things[service.name]
+        here = [thing for thing in things if id(thing) in self._found]
+        return _putting_back(here, things) if len(here) < len(things) else ()
+
+    def endpoint(self, network: str, name: str) -> Endpoint | None:
+        """Return one endpoint, None without one."""
+        return next((one for one in self._endpoints.get(name, ()) if one.network == network), None)
 
 
 def _service_change(
@@ -132,21 +143,23 @@ def _service_change(
     if steps:
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
     if service.attachments:
-        endpoint = host.store.endpoint(service.attachments[service.main].network, service.name)
+        endpoint = looked.endpoint(service.attachments[service.main].network, service.name)
         missing, extra = _differing(host, service, endpoint)
         if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
-    if service.command and services.status(host, record).state != "running":
-        return Change("service", service.name, "start", "its command has ended")
+    if service.command:
+        now = services.status(host, record)
+        if now.state != "running":
+            return Change("service", service.name, "start", "its command has ended")
+        if now.health is not None and now.health.status == "unwatched":
+            return Change("service", service.name, "watch", "nobody asks for its health")
     return None
 
 
-def _orphans(host: Host, topology: Topology) -> list[ServiceRecord]:
+def _orphans(records: Iterable[ServiceRecord], topology: Topology) -> list[ServiceRecord]:
     wanted = {service.name for service in topology.services}
     return [
-        record
-        for record in host.store.services()
-        if record.service.project == topology.project and record.service.name not in wanted
+        record for record in records if record.service.project == topology.project and record.service.name not in wanted
     ]
 
 
@@ -177,7 +190,7 @@ def decide(
     only: these services and what they depend on, all when empty.
     """
     chosen = topology.started_order(only)
-    addresses.check_features(host, [place.limits for service in chosen for place in service.attachments])
+    addresses.check_features(host, [place for service in chosen for place in service.attachments])
     external = {name: host.store.network(name) for name in topology.external}
     changes: list[Change] = []
     remarks = list(topology.warnings)
@@ -200,7 +213,7 @@ def decide(
         if recreate and (change is None or change.what in ("mend", "ports", "start")):
             change = Change("service", service.name, "recreate", "asked for")
         changes += [change] if change else []
-    orphans = [record.service.name for record in _orphans(host, topology)]
+    orphans = [record.service.name for record in _orphans(looked.records.values(), topology)]
     if orphans and not remove_orphans:
         remarks.append(f"not in the file any more: {', '.join(orphans)} (--remove-orphans takes them away)")
     changes += _gone(host, topology, orphans if remove_orphans else [], remove_orphans)
@@ -285,6 +298,8 @@ def _do_network(host: Host, change: Change, network: Network) -> None:
 
 
 def _do_service(host: Host, change: Change, service: Service) -> None:
+    if service.after_healthy and change.what in ("create", "recreate", "start"):
+        health.await_healthy(host, service.after_healthy, service.name)
     if change.what in ("create", "recreate"):
         services.start(host, service)
         return
@@ -299,6 +314,8 @@ def _do_service(host: Host, change: Change, service: Service) -> None:
     _do_ports(host, service)
     if service.command and services.status(host, record).state != "running":
         services.restart(host, service)
+    elif change.what == "watch":
+        health.begin(host, service, record.pid, record.started)
 
 
 def _do_ports(host: Host, service: Service) -> None:

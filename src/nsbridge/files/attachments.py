@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from nsbridge.model.network import Subnet
     from nsbridge.state.things import Address_
 
+_RANGES = 0
+"""In the place of a host port: claims of more than one."""
+
 DEFAULT_KEY = "default"
 """The key of the network that services without networks join (compose spec, "networks")."""
 
@@ -30,7 +33,7 @@ class Claims:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.ports: dict[str, list[tuple[PublishedPort, str, int]]] = {}
+        self.ports: dict[tuple[str, int], list[tuple[PublishedPort, str, int]]] = {}
         self.inside: dict[tuple[str, str], str] = {}
 
     def address(self, path: Path, network: str, what: str, value: str, service: str) -> None:
@@ -43,16 +46,22 @@ class Claims:
         """Claim a host port; tell whether it was free."""
         if not port.host_port or port.choices > 1:
             return True
-        claimed = self.ports.setdefault(port.proto, [])
-        for other, holder, line in claimed:
+        # Single ports by their number: a thousand services aren't compared each with each.
+        single = port.count == 1
+        near = [(port.proto, port.host_port), (port.proto, _RANGES)] if single else self._of(port.proto)
+        for other, holder, line in [one for place in near for one in self.ports.get(place, ())]:
             first = max(port.host_port, other.host_port)
             if first < min(port.host_port + port.count, other.host_port + other.count) and _meet(port, other):
                 where = f" on line {line}" if line else ""
                 said = f"host port {first}/{port.proto} goes to service {holder!r} already{where}"
                 self.report.fault(path, said, "choose another host port")
                 return False
-        claimed.append((port, service, self.report.line(path)))
+        place = (port.proto, port.host_port if single else _RANGES)
+        self.ports.setdefault(place, []).append((port, service, self.report.line(path)))
         return True
+
+    def _of(self, proto: str) -> list[tuple[str, int]]:
+        return [place for place in self.ports if place[0] == proto]
 
 
 def _meet(one: PublishedPort, other: PublishedPort) -> bool:
@@ -121,7 +130,7 @@ def _with_options(path: Path, place: Attachment, wish: AttachmentShape, report: 
             place = place.replace(**change)
         except InvalidIntent as error:
             intent_fault(report, (*path, *where), error)
-    return place.replace(limits=limits, check_address=bool(options.check_address))
+    return place.replace(limits=limits, check_address=bool(options.check_address), vlan=options.vlan or 0)
 
 
 def _aliases(path: Path, key: str, shape: ServiceShape, wish: AttachmentShape, report: Report) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.composer import ComposerError
 from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -20,6 +19,7 @@ from ruamel.yaml.reader import ReaderError
 
 from nsbridge.files.faults import Fault, Path, Report, Spot, Wrong
 from nsbridge.files.interpolate import substitute
+from nsbridge.files.nodes import compose
 
 MOST_NODES = 200_000
 """Nodes of one file with its aliases followed; a file of 5,000 services has half of that."""
@@ -49,8 +49,7 @@ def parse(text: str, report: Report, variables: Mapping[str, str], *, suffix: st
     if suffix == ".json":  # tabs may indent JSON but not YAML; inside JSON strings they can't stand
         text = text.replace("\t", " ")
     try:
-        # The "safe" flavour: we need nodes, not the comments that the round-trip one keeps.
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = compose(text)
         if root is None:
             return None
         report.where[()] = _spot(root, root)

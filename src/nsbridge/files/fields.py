@@ -16,7 +16,6 @@ _LIMITS = "limit it in the command: systemd-run --scope -p …, prlimit, taskset
 _RIGHTS = "rights come from user: narrow them in the command with setpriv or capsh"
 _NAMES = "nsbridge writes resolv.conf and hosts: names of neighbours come from networks and aliases"
 _ENGINE = "it belongs to a container engine: remove it"
-_WATCH = "watch it from outside: nsbridge ps, logs and exec"
 _ONE_FILE = "write everything in one file; YAML anchors and << save repetition"
 
 UNSUPPORTED: dict[str, dict[str, str]] = {
@@ -58,7 +57,6 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
         "extra_hosts": _NAMES,
         "gpus": "programs see the host's devices: remove it",
         "group_add": "use user: NAME:GROUP",
-        "healthcheck": _WATCH,
         "image": _HOST_PROGRAM,
         "ipc": _ENGINE,
         "isolation": _ENGINE,

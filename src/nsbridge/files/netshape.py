@@ -24,6 +24,7 @@ from nsbridge.files.scalars import (
     Pairs,
     RouteKind,
     Verdict,
+    Vlan,
     Whole,
     port_form,
 )
@@ -147,6 +148,15 @@ class DriverOptionsShape(Shape):
     parent: Line | None = Field(None, description="The host's link that a macvlan or ipvlan network stands on.")
     macvlan_mode: Line | None = Field(None, description="`bridge` if not given, `private`, `vepa` or `passthru`.")
     ipvlan_mode: Line | None = Field(None, description="`l2` if not given, `l3` or `l3s`.")
+    vlan: Vlan | None = Field(
+        None,
+        description="The VLAN of the bridge that endpoints are in, and, if the bridge is ours, the gateway. Needs VLAN "
+        "filtering in the kernel.",
+    )
+    vrf: Line | None = Field(
+        None,
+        description="With `mode: unmanaged`: the VRF that the bridge has to be in. A bridge of ours can't be in one.",
+    )
     mode: BridgeMode | None = Field(
         None,
         description="`unmanaged`: the bridge of that name is somebody else's. Endpoints are put on it and take its "

@@ -134,7 +134,9 @@ def _pieces(
         (("driver_opts", "com.docker.network.bridge.name"), {"bridge": options.bridge or ""}),
         (("driver_opts", "com.docker.network.driver.mtu"), {"mtu": options.mtu or 0}),
         (("driver_opts", "mode"), {"unmanaged": options.mode == "unmanaged"}),
+        (("driver_opts", "vlan"), {"vlan": options.vlan or 0}),
         *_on_a_wire(shape.driver or "", options),
+        (("driver_opts", "vrf"), {"vrf": options.vrf or ""}),
         (
             ("driver_opts", "com.docker.network.bridge.host_binding_ipv4"),
             {"host_binding": _binding(options.host_binding)},

@@ -151,9 +151,10 @@ def one_of(*allowed: str) -> Callable[[Any], str]:
 
 
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(bit|kbit|mbit|gbit|tbit)(?:/s|ps)?")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|m|h)")
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _SCALES = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12, "us": 1, "ms": 1000, "s": 10**6}
+_SCALES |= {"m": 60 * 10**6, "h": 3600 * 10**6}
 
 
 def rate(value: Any) -> int:
@@ -164,10 +165,25 @@ def rate(value: Any) -> int:
 
 
 def duration(value: Any) -> int:
-    """Microseconds, as ``20ms``."""
-    if found := _DURATION.fullmatch(text(value).lower()):
-        return round(float(found[1]) * _SCALES[found[2]])
+    """Microseconds, as ``20ms`` or ``1m30s``."""
+    written = text(value).lower().replace(" ", "")
+    if written and not _DURATION.sub("", written):
+        return round(sum(float(number) * _SCALES[unit] for number, unit in _DURATION.findall(written)))
     raise Wrong(f"is no time: {shown(value)}", "write it like 20ms or 1.5s")
+
+
+def health_test(value: Any) -> tuple[str, ...]:
+    """A command that tells: text for a shell, or a list that begins with CMD, CMD-SHELL or NONE."""
+    if not isinstance(value, list):
+        return ("/bin/sh", "-c", text(value))
+    kind, *rest = [text(word) for word in value] or [""]
+    if kind == "NONE" and not rest:
+        return ()
+    if kind == "CMD" and rest:
+        return tuple(rest)
+    if kind == "CMD-SHELL" and len(rest) == 1:
+        return ("/bin/sh", "-c", rest[0])
+    raise Wrong("is no test", "write [CMD, PROGRAM, …], [CMD-SHELL, TEXT], or the text alone")
 
 
 def share(value: Any) -> int:
@@ -183,6 +199,14 @@ def whole(value: Any) -> int:
         return int(text(value))
     except ValueError:
         raise Wrong(f"is no whole number: {shown(value)}") from None
+
+
+def vlan(value: Any) -> int:
+    """The number of a VLAN."""
+    found = whole(value)
+    if not 1 <= found <= 4094:
+        raise Wrong(f"is no VLAN: {found}", "use 1 to 4094")
+    return found
 
 
 def link_local(value: Any) -> Address_:

@@ -75,9 +75,13 @@ PortMode = Annotated[
 Condition = Annotated[
     str,
     BeforeValidator(
-        _parsed(parts.only("service_started", hint="only service_started is supported: wait for more in the command"))
+        _parsed(
+            parts.only(
+                "service_started", "service_healthy", hint="write service_started or service_healthy: services stay"
+            )
+        )
     ),
-    WithJsonSchema({"enum": ["service_started"]}),
+    WithJsonSchema({"enum": ["service_started", "service_healthy"]}),
 ]
 NeverRestart = Annotated[
     bool,
@@ -96,7 +100,11 @@ Words = Annotated[
 ]
 Rate = Annotated[int, PlainValidator(_parsed(parts.rate)), WithJsonSchema({"type": "string"})]
 Duration = Annotated[int, PlainValidator(_parsed(parts.duration)), WithJsonSchema({"type": "string"})]
+HealthTest = Annotated[
+    tuple[str, ...], PlainValidator(_parsed(parts.health_test)), WithJsonSchema({"type": ["string", "array"]})
+]
 Share = Annotated[int, PlainValidator(_parsed(parts.share)), WithJsonSchema({"type": "string"})]
+Vlan = Annotated[int, PlainValidator(_parsed(parts.vlan)), WithJsonSchema(NUMBER)]
 Whole = Annotated[int, PlainValidator(_parsed(parts.whole)), WithJsonSchema(NUMBER)]
 LinkLocal = Annotated[Any, PlainValidator(_parsed(parts.link_local)), WithJsonSchema({"type": "string"})]
 BridgeMode = Annotated[

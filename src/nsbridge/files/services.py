@@ -12,7 +12,7 @@ from nsbridge.files.networks import Known, intent_fault, pairs
 from nsbridge.files.screen import did_you_mean
 from nsbridge.files.shape import ServiceShape, TopologyShape
 from nsbridge.model.names import DEFAULT_NETWORK, check_name
-from nsbridge.model.service import Attachment, Service
+from nsbridge.model.service import Attachment, Health, Service
 
 _SHARED = "service:"
 _BROKEN = "?"
@@ -95,6 +95,8 @@ class Translator:
             ports=ports,
             mode="" if mode in ("bridge", _BROKEN) else mode,
             after=after,
+            after_healthy=self._after_healthy(key, shape, after),
+            health=self._health(path, shape),
             labels=pairs(shape.labels),
             project=self.project,
         )
@@ -199,6 +201,40 @@ class Translator:
                 hint = did_you_mean(other, list(self.shapes))
                 self.report.fault(here, f"there is no service {other!r}", hint, key=True)
         return tuple(dict.fromkeys(found))
+
+    def _after_healthy(self, key: str, shape: ServiceShape, after: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the real names of the services that must be healthy first."""
+        given = shape.depends_on if isinstance(shape.depends_on, dict) else {}
+        found = []
+        for other, wish in given.items():
+            if wish.condition != "service_healthy" or self.names.get(other) not in after:
+                continue
+            check = self.shapes[other].healthcheck
+            if check is None or check.disable or not check.test:
+                where: Path = ("services", key, "depends_on", other, "condition")
+                self.report.fault(where, f"{other!r} has no healthcheck", "give it one, or wait for service_started")
+            found.append(self.names[other])
+        return tuple(found)
+
+    def _health(self, path: Path, shape: ServiceShape) -> Health | None:
+        check = shape.healthcheck
+        if check is None or check.disable or check.test == ():
+            return None
+        where: Path = (*path, "healthcheck")
+        if not (shape.command or shape.entrypoint):
+            self.report.fault(where, "belongs to a service without a command", "remove it", key=True)
+            return None
+        given = {name: getattr(check, name) for name in Health._fields if getattr(check, name) is not None}
+        if "test" not in given:
+            if not self.report.is_broken(*where, "test"):
+                said = "write test: a command that succeeds when all is well"
+                self.report.fault(where, "has no test", said, key=True)
+            return None
+        try:
+            return Health(**given)
+        except InvalidIntent as error:
+            intent_fault(self.report, where, error)
+            return None
 
     def _check_circles(self) -> None:
         """Report each circle of services that wait for one another once, at the edge that closes it."""

@@ -31,6 +31,7 @@ from nsbridge.files.scalars import (
     Condition,
     Duration,
     Flag,
+    HealthTest,
     HostPort,
     Interface,
     Line,
@@ -45,6 +46,7 @@ from nsbridge.files.scalars import (
     Share,
     ShortPorts,
     User,
+    Vlan,
     Whole,
     Words,
     form,
@@ -95,6 +97,11 @@ class PlaceOptionsShape(Shape):
     check_address: Flag | None = Field(
         None, description="Ask the neighbours before the addresses are taken (RFC 5227); takes 0.3 s."
     )
+    vlan: Vlan | None = Field(
+        None,
+        description="The VLAN it is in, on somebody else's bridge (`mode: unmanaged`) that keeps VLANs apart; the "
+        "network's if not given.",
+    )
     ingress: Rate | None = Field(None, alias="limits.ingress", description="Bits per second it receives: `10Mbit`.")
     egress: Rate | None = Field(None, alias="limits.egress", description="Bits per second it sends: `500kbit`.")
     delay: Duration | None = Field(None, description="How long what it sends waits: `20ms`. Needs netem in the kernel.")
@@ -125,11 +132,30 @@ class DependencyShape(Shape):
     """One service that another waits for."""
 
     kind: ClassVar[str] = "dependency"
-    condition: Condition = Field(description="Only `service_started`.")
+    condition: Condition = Field(description="`service_started`, or `service_healthy`: its `healthcheck` succeeded.")
     restart: NeverRestart | None = Field(None, description="Only false.")
     required: Flag | None = Field(
         None, description="Whether it is a fault when there is no such service; true if not given."
     )
+
+
+class HealthShape(Shape):
+    """A command that tells whether a service does its work."""
+
+    kind: ClassVar[str] = "healthcheck"
+    test: HealthTest | None = Field(
+        None,
+        description="Runs where the service runs, exit status 0 means healthy: text for a shell, `[CMD, PROGRAM, …]`, "
+        "`[CMD-SHELL, TEXT]`, or `[NONE]`.",
+    )
+    interval: Duration | None = Field(None, description="How often: `30s` if not given.")
+    timeout: Duration | None = Field(None, description="A test that takes longer has failed; `30s` if not given.")
+    retries: Whole | None = Field(None, description="So many failures in a row make it unhealthy; 3 if not given.")
+    start_period: Duration | None = Field(
+        None, description="To become healthy it has this and `retries` times `interval`; `0s` if not given."
+    )
+    start_interval: Duration | None = Field(None, description="How often until then; `1s` if not given.")
+    disable: Flag | None = Field(None, description="True for no test, as `[NONE]`.")
 
 
 class ServiceShape(Shape):
@@ -140,6 +166,7 @@ class ServiceShape(Shape):
         "networks": ("each", AttachmentShape),
         "ports": ("each", PortShape),
         "depends_on": ("each", DependencyShape),
+        "healthcheck": ("one", HealthShape),
     }
     command: Words | None = Field(
         None,
@@ -196,6 +223,11 @@ class ServiceShape(Shape):
         ]
         | None
     ) = Field(None, description="Services that are started before it: a list, or a map with conditions.")
+    healthcheck: HealthShape | None = Field(
+        None,
+        description="How it is asked whether it does its work. Until it does, and while it doesn't, it gets no new "
+        "connections on ports that it shares.",
+    )
     labels: Pairs | None = Field(None, description="Names and values for your own use; a map, or a list of NAME=VALUE.")
 
 
@@ -232,6 +264,7 @@ def shapes() -> tuple[type[Shape], ...]:
         PlaceOptionsShape,
         PortShape,
         DependencyShape,
+        HealthShape,
         NetworkShape,
         DriverOptionsShape,
         IpamShape,

@@ -42,12 +42,15 @@ class HostFacts(Value):
 
 
 class LinkFacts(Value):
-    """A link of the host that isn't ours. mtu: bytes."""
+    """A link of the host that isn't ours. mtu: bytes. options: of a bridge. master, master_kind: what it is in."""
 
     kind: str
     mtu: int
     mac: str
     addresses: tuple[Interface_, ...] = ()
+    options: tuple[tuple[str, int], ...] = ()
+    master: str = ""
+    master_kind: str = ""
 
 
 if TYPE_CHECKING:
@@ -82,7 +85,7 @@ if TYPE_CHECKING:
             """Read a link of the host, None without one."""
 
         def require(self, feature: str) -> None:
-            """Raise Unsupported unless this kernel has it: ``tbf``, ``netem``. Tried in a namespace of its own."""
+            """Raise Unsupported unless this kernel has it; tried in a namespace of its own. Names: kernel/probe.py."""
 
         def link_index(self, name: str) -> int:
             """Return the ifindex of a link on the host, 0 without one."""

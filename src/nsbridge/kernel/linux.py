@@ -149,8 +149,12 @@ class LinuxKernel:
         names = {found.index: name}
         replies = self.route.dump(rtroute.get_addresses(found.index))
         addresses = [rtroute.decode_address(HOST, body, names) for _, body in replies]
-        link = found.link
-        return LinkFacts(link.kind, link.mtu, link.mac, tuple([one.address for one in addresses if one]))
+        link, master = found.link, ("", "")
+        if found.master_index:
+            above = rtnetlink.decode_link(HOST, self.route.request(rtnetlink.get_link_at(found.master_index))[0][1])
+            master = (above.link.name, above.link.kind)
+        own = tuple([one.address for one in addresses if one])
+        return LinkFacts(link.kind, link.mtu, link.mac, own, link.options, *master)
 
     def require(self, feature: str) -> None:
         """Raise Unsupported unless this kernel has it."""
@@ -246,13 +250,12 @@ class LinuxKernel:
 
 def host_facts(sock: NetlinkSocket) -> HostFacts:
     """Facts from links, routes and settings; `droppers` stays empty."""
-    links = {}
-    for _, body in sock.dump(rtnetlink.get_links()):
-        one = rtnetlink.decode_link(HOST, body)
-        links[one.index] = one.link
-    names = {index: link.name for index, link in links.items()}
-    mtus = {link.name: link.mtu for link in links.values()}
-    bridges = [link.name for link in links.values() if link.kind == "bridge" and not is_ours(link.group)]
+    from nsbridge.kernel.glance import Glance
+
+    links = [Glance(body) for _, body in sock.dump(rtnetlink.get_links())]
+    names = {link.index: link.name for link in links}
+    mtus = {link.name: link.mtu for link in links}
+    bridges = [link.name for link in links if not is_ours(link.group) and link.kind == "bridge"]
     routes: list[tuple[Network_, str]] = []
     uplinks: dict[str, int] = {}
     for family in (4, 6):

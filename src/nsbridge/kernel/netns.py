@@ -32,7 +32,8 @@ DIRECTORY = "/run/netns"
 _OWN = "/proc/thread-self/ns/net"
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, Linux 5.14
 _RTM_NEWLINK, _RTM_GETLINK, _LOOPBACK, _IFF_UP, _IFLA_IFALIAS = 16, 18, 1, 1, 20
-_MARK = f"{ALIAS}: a namespace of ours"
+MARK = f"{ALIAS}: a namespace of ours"
+"""The alias of the loopback of a namespace that `create` made."""
 
 
 def in_thread(function: Callable[[], T]) -> T:
@@ -82,10 +83,11 @@ def inside(path: str, function: Callable[[], T]) -> T:
         os.close(fd)
 
 
-def tour(visits: Sequence[tuple[str, Callable[[], T]]]) -> list[T | OSError]:
+def tour(visits: Sequence[tuple[str, Callable[[int], T]]]) -> list[T | OSError]:
     """Run each function inside its namespace (path), all in one thread that goes on from one to the next.
 
-    Where a namespace can't be entered its OSError stands instead of a result, and the function isn't run.
+    A function is given a file descriptor of its namespace, open while it runs. Where a namespace can't be entered
+    its OSError stands instead of a result, and the function isn't run.
     """
 
     def go() -> list[T | OSError]:
@@ -93,17 +95,24 @@ def tour(visits: Sequence[tuple[str, Callable[[], T]]]) -> list[T | OSError]:
         for path, function in visits:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    libc.setns(fd)
-                finally:
-                    os.close(fd)
             except OSError as err:
                 results.append(err)
-            else:
-                results.append(function())
+                continue
+            try:
+                results.append(_entered(fd) or function(fd))
+            finally:
+                os.close(fd)
         return results
 
     return in_thread(go)
+
+
+def _entered(fd: int) -> OSError | None:
+    try:
+        libc.setns(fd)
+    except OSError as err:
+        return err
+    return None
 
 
 def _share_directory() -> None:
@@ -145,7 +154,7 @@ def create(path: str) -> None:
         header = pack("=BBHiII", 0, 0, 0, _LOOPBACK, _IFF_UP, _IFF_UP)
         with NetlinkSocket(ROUTE) as sock:
             # Marked before it has a name, so a namespace with our name for it but without the mark is another's.
-            sock.transact([message(_RTM_NEWLINK, ACK, header + text(_IFLA_IFALIAS, _MARK))])
+            sock.transact([message(_RTM_NEWLINK, ACK, header + text(_IFLA_IFALIAS, MARK))])
         libc.mount(_OWN, path, libc.MS_BIND)
 
     try:
@@ -170,7 +179,7 @@ def ours(path: str) -> bool:
 def marked(sock: NetlinkSocket) -> bool:
     """Tell whether the namespace of a socket bears our mark."""
     reply = sock.request(message(_RTM_GETLINK, 0, pack("=BBHiII", 0, 0, 0, _LOOPBACK, 0, 0)))
-    return as_text(attributes(reply[0][1], 16).get(_IFLA_IFALIAS, b"")) == _MARK
+    return as_text(attributes(reply[0][1], 16).get(_IFLA_IFALIAS, b"")) == MARK
 
 
 def remove(path: str) -> None:

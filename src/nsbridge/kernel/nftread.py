@@ -31,7 +31,7 @@ from nsbridge.model.names import ADMIN, BRIDGE_TABLE, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Any, TypeAlias
 
     from nsbridge.state.things import Thing
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 FLAGS = "flags "
 """How a chain begins that isn't there: it stands for table flags that ours never has (dormant, owned)."""
+
+MANY = 64
+"""So many elements are found sooner in a list of all that their set holds."""
 
 TRIES = 8
 """How often something that others kept changing is tried again."""
@@ -66,8 +69,29 @@ class NftReader:
         self._socket.close()
 
     def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
-        """Return the elements that are there with equal data, and the tables of which there is one of that name."""
-        return tuple([thing for thing in things if self._same(thing)])
+        """Return the elements that are there with equal data, and the tables of which there is one of that name.
+
+        Where many elements of a set are asked for, all that it holds are read at once.
+        """
+        asked = tuple(things)
+        by_set: dict[tuple[tuple[str, str], str], list[Element]] = {}
+        for thing in asked:
+            if isinstance(thing, Element):
+                by_set.setdefault((thing.table, thing.set), []).append(thing)
+        found: dict[tuple[tuple[str, str], str], Collection[Element]] = {
+            place: frozenset(self.elements(*place)) for place, elements in by_set.items() if len(elements) > MANY
+        }
+        return tuple(
+            [
+                thing
+                for thing in asked
+                if (
+                    thing in found[place]
+                    if isinstance(thing, Element) and (place := (thing.table, thing.set)) in found
+                    else self._same(thing)
+                )
+            ]
+        )
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, () for one of a set, None without such an element."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl, tc
+from nsbridge.kernel import netns, rtnetlink, rtroute, sysctl, tc, vlans
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import is_ours
 from nsbridge.state.kernel_state import KernelState
@@ -91,9 +91,12 @@ def _read_host(sock: NetlinkSocket, inner: dict[str, list[FoundLink]], keys: Ite
         if nsid >= 0:
             peers |= {(nsid, one.index): (path, one.link.name) for one in links}
     things: list[Thing] = []
+    port_vlans = _read_vlans(sock, everything)
     for one in ours:
         path, name = peers.get((one.peer_nsid, one.peer_index), ("", "")) if one.peer_index else ("", "")
-        things.append(one.link.replace(master=names.get(one.master_index, ""), peer_netns=path, peer_name=name))
+        vlan = port_vlans.get(one.index, 0) if one.master_index else 0
+        bridge = names.get(one.master_index, "")
+        things.append(one.link.replace(master=bridge, peer_netns=path, peer_name=name, vlan=vlan))
     our_names = {one.index: one.link.name for one in ours}
     things += _read_addresses(sock, HOST, our_names)
     for family in (4, 6):
@@ -104,6 +107,13 @@ def _read_host(sock: NetlinkSocket, inner: dict[str, list[FoundLink]], keys: Ite
     things += _read_shapers(sock, HOST, our_names)
     bridges = [one.link for one in ours if one.link.kind == "bridge"]
     return things + _read_settings(HOST, keys, bridges)
+
+
+def _read_vlans(sock: NetlinkSocket, links: list[FoundLink]) -> dict[int, int]:
+    """The VLAN of each port, by index; asked for only where a bridge keeps VLANs apart."""
+    if not any(("vlan_filtering", 1) in one.link.options for one in links):
+        return {}
+    return dict(vlans.decode(body) for _, body in sock.dump(vlans.get()))
 
 
 def nsid_of(sock: NetlinkSocket, path: str) -> int:

@@ -11,11 +11,16 @@ from nsbridge.state.things import Address, Route, RoutingRule, Shaper
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
-
-    from nsbridge.kernel.netlink import NetlinkSocket
+    from typing import Protocol, TypeAlias
 
     OnLink: TypeAlias = Address | Route | RoutingRule | Shaper
+
+    class Lists(Protocol):
+        """What answers a question for a list: a NetlinkSocket, or who remembers its answers."""
+
+        def dump(self, one: bytes, /) -> list[tuple[int, bytes]]:
+            """Return replies as (type, body)."""
+
 
 KINDS = (Address, Route, RoutingRule, Shaper)
 
@@ -64,7 +69,7 @@ def order(thing: OnLink) -> int:
     return {Address: 0, RoutingRule: 3, Shaper: 4}[type(thing)]
 
 
-def exists(sock: NetlinkSocket, thing: OnLink, index: int) -> bool:
+def exists(sock: Lists, thing: OnLink, index: int) -> bool:
     """Tell whether it is there, equal and, for routes, ours. index: of its link."""
     netns, names = thing.netns, {index: link_of(thing)}
     if isinstance(thing, Address):

@@ -15,9 +15,14 @@ FEATURES: dict[str, tuple[Shaper | Link, str, str]] = {
     "tbf": (Shaper(HOST, "lo", rate=8_000_000), "limits of bandwidth", "sch_tbf"),
     "netem": (Shaper(HOST, "lo", delay=1000), "delay, jitter and loss", "sch_netem"),
     "macvlan": (Link(HOST, "child", "macvlan", mode="bridge", parent="parent"), "macvlan networks", "macvlan"),
+    "vlan_filtering": (
+        Link(HOST, "bridge", "bridge", options=(("vlan_filtering", 1),)),
+        "VLANs on bridge ports",
+        "CONFIG_BRIDGE_VLAN_FILTERING",
+    ),
     "ipvlan": (Link(HOST, "child", "ipvlan", mode="l2", parent="parent"), "ipvlan networks", "ipvlan"),
 }
-"""By name: what is tried on a loopback or a pair, what people call it, and the kernel module it is in."""
+"""By name: what is tried on a loopback, a pair or alone, what people call it, and its kernel module or option."""
 
 
 def require(feature: str) -> None:
@@ -29,6 +34,9 @@ def require(feature: str) -> None:
         with NetlinkSocket(ROUTE) as sock:
             if isinstance(thing, Shaper):
                 sock.transact([tc.add_shaper(thing, 1)])
+                return
+            if not thing.parent:
+                sock.transact([rtnetlink.create_link(thing)])
                 return
             sock.transact([rtnetlink.create_link(PARENT)])
             own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -44,5 +52,7 @@ def require(feature: str) -> None:
             raise
         raise Unsupported(
             f"this kernel has no {feature}, so no {said}: {err.strerror}",
-            fix=f"`modprobe {module}`, use a kernel built with it, or leave {said} out",
+            fix=f"use a kernel built with {module}, or leave {said} out"
+            if module.startswith("CONFIG_")
+            else f"`modprobe {module}`, use a kernel built with it, or leave {said} out",
         ) from err

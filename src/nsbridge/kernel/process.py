@@ -170,6 +170,12 @@ def _memory(told: dict[str, Any]) -> int:
     return fd
 
 
+def spawn_group(argv: list[str], fds: list[int]) -> int:
+    """Start the interpreter as the leader of a process group of its own, so that it can be killed with its children."""
+    keep = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds]
+    return os.posix_spawn(sys.executable, argv, os.environ, file_actions=keep, setpgroup=0)
+
+
 def _spawn(argv: list[str], fds: list[int], mask: Collection[int], detach: bool) -> int:
     """Start the interpreter with these descriptors, under the same numbers: they can't collide with inherited ones."""
     keep = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds]  # onto itself: clears close-on-exec
@@ -191,7 +197,7 @@ def _ready(spec: ProcessSpec, report: int, pid: int) -> Running:
     word, content = marshal.loads(answer)
     if word != "ready":
         raise _error(spec, content)
-    return Running(content, _started(content))
+    return Running(content, started(content))
 
 
 def _error(spec: ProcessSpec, report: tuple[str, str, str, int]) -> NsbridgeError:
@@ -226,7 +232,8 @@ def _stat(pid: int) -> list[str]:
         os.close(fd)
 
 
-def _started(pid: int) -> int:
+def started(pid: int) -> int:
+    """Return when a process started, as in `Running`; 0 when there is none."""
     return int(fields[19]) if (fields := _stat(pid)) else 0
 
 
@@ -361,7 +368,7 @@ def kill_inhabitants(netns_inode: int, grace_s: float = 10.0) -> tuple[int, ...]
         pids = inhabitants(netns_inode)
         if not pids:
             return tuple(ended)
-        runnings = [Running(pid, _started(pid)) for pid in pids]
+        runnings = [Running(pid, started(pid)) for pid in pids]
         # Looked up again: a number that changed hands in between isn't touched.
         here = set(inhabitants(netns_inode))
         _end([running for running in runnings if running.pid in here], patience_s)

@@ -3,8 +3,8 @@
 Pure: values in, bytes out, nothing is sent here. A link takes several messages, because some attributes
 are heard only when the link exists: the alias, what a bridge port does, how IPv6 makes addresses.
 
-Two fields may say "don't care" (Link.mtu 0, Link.mac ""), and the kernel always has a value there; `fits`
-compares a wanted link with a found one. Bridge options that have the kernel's default are left out of what is
+Three fields may say "don't care" (Link.mtu 0, Link.mac "", Link.vlan 0), and the kernel always has a value there;
+`fits` compares a wanted link with a found one. Bridge options that have the kernel's default are left out of what is
 decoded, but for the two that every bridge of ours is told.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from _struct import Struct
 
+from nsbridge.kernel import vlans
 from nsbridge.kernel.netlink import (
     ACK,
     CREATE,
@@ -34,14 +35,14 @@ from nsbridge.values import Value
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 GETNSID = 90
 
-_INET6 = 10
+INET6 = 10
 _UP = 1
-_IFINFO = Struct("=BxHiII")
+IFINFO = Struct("=BxHiII")
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_OPERSTATE, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 16, 20, 26, 27, 28, 29
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_LINK_NETNSID = 31, 32, 37
-_KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
+INFO_KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER, _BRPORT_MODE, _BRPORT_ISOLATED, _ADDR_GEN_MODE = 1, 4, 33, 8
 _GEN_MODE_EUI64, _GEN_MODE_NONE = 0, 1
 _SKIP_STATS = 8
@@ -67,6 +68,7 @@ BRIDGE_OPTIONS = {
     "nf_call_iptables": (36, 1, 0),
     "nf_call_ip6tables": (37, 1, 0),
     "nf_call_arptables": (38, 1, 0),
+    "vlan_default_pvid": (39, 2, 1),
 }
 """Bridge options by their sysfs names: IFLA_BR_* number, bytes, the kernel's default. Times in 1/100 s."""
 _ALWAYS_TOLD = ("multicast_snooping", "stp_state")
@@ -124,7 +126,7 @@ def finish_link(link: Link, index: int) -> list[bytes]:
     By index, after `create_link` succeeded: by name in the same send() they would reach, when the name was
     taken, the link of somebody else, for rtnetlink goes on after a refused message.
     """
-    target = _IFINFO.pack(0, 0, index, 0, 0)
+    target = IFINFO.pack(0, 0, index, 0, 0)
     parts = []
     if link.alias:
         parts.append(attr(IFLA_IFALIAS, link.alias.encode()))
@@ -135,7 +137,7 @@ def finish_link(link: Link, index: int) -> list[bytes]:
     found = [message(NEWLINK, ACK, target + b"".join(parts))] if parts else []
     if not link.autoconf:
         found.append(message(NEWLINK, ACK, target + _addresses_by(_GEN_MODE_NONE)))
-    return found
+    return [*found, *vlans.give(index, link.vlan)] if link.vlan else found
 
 
 def _port(link: Link) -> bytes:
@@ -145,7 +147,7 @@ def _port(link: Link) -> bytes:
 
 def _addresses_by(mode: int) -> bytes:
     """How IPv6 makes addresses. Always in a message of its own: see `NO_IPV6`."""
-    return nested(IFLA_AF_SPEC, nested(_INET6, u8(_ADDR_GEN_MODE, mode)))
+    return nested(IFLA_AF_SPEC, nested(INET6, u8(_ADDR_GEN_MODE, mode)))
 
 
 def create_link(link: Link, *, master: int = 0, peer: Link | None = None, peer_fd: int = -1) -> bytes:
@@ -164,13 +166,13 @@ def create_link(link: Link, *, master: int = 0, peer: Link | None = None, peer_f
         other = [*_own_attributes(peer or Link(link.peer_netns, link.peer_name, "veth")), queues]
         if peer_fd >= 0:
             other.append(u32(IFLA_NET_NS_FD, peer_fd))
-        data = nested(_VETH_INFO_PEER, _IFINFO.pack(0, 0, 0, 0, 0), *other)
-        parts += [queues, nested(IFLA_LINKINFO, text(_KIND, "veth"), nested(_DATA, data))]
+        data = nested(_VETH_INFO_PEER, IFINFO.pack(0, 0, 0, 0, 0), *other)
+        parts += [queues, nested(IFLA_LINKINFO, text(INFO_KIND, "veth"), nested(_DATA, data))]
     else:
-        parts.append(nested(IFLA_LINKINFO, text(_KIND, link.kind), nested(_DATA, *_options(link))))
+        parts.append(nested(IFLA_LINKINFO, text(INFO_KIND, link.kind), nested(_DATA, *_options(link))))
     # Born up is early enough to turn IPv6 autoconf off afterwards (finish_link): until the peer is up, or the
     # bridge has a port, there is no carrier, and without one no address is generated.
-    return message(NEWLINK, ACK | CREATE | EXCL, _IFINFO.pack(0, 0, 0, flags, flags) + b"".join(parts))
+    return message(NEWLINK, ACK | CREATE | EXCL, IFINFO.pack(0, 0, 0, flags, flags) + b"".join(parts))
 
 
 CHILDREN = {
@@ -184,8 +186,8 @@ def create_child(link: Link, parent: int, fd: int) -> bytes:
     """The message that makes a macvlan or ipvlan on the link of index `parent`, in the namespace behind `fd`."""
     pack, modes = CHILDREN[link.kind]
     parts = [*_own_attributes(link), u32(IFLA_LINK, parent), u32(IFLA_NET_NS_FD, fd)]
-    parts.append(nested(IFLA_LINKINFO, text(_KIND, link.kind), nested(_DATA, pack(1, modes[link.mode]))))
-    return message(NEWLINK, ACK | CREATE | EXCL, _IFINFO.pack(0, 0, 0, 0, 0) + b"".join(parts))
+    parts.append(nested(IFLA_LINKINFO, text(INFO_KIND, link.kind), nested(_DATA, pack(1, modes[link.mode]))))
+    return message(NEWLINK, ACK | CREATE | EXCL, IFINFO.pack(0, 0, 0, 0, 0) + b"".join(parts))
 
 
 def _mode(kind: str, data: bytes) -> str:
@@ -200,12 +202,12 @@ def configure_link(link: Link, index: int, *, born: bool = False) -> list[bytes]
 
     born: the pair was just made with this value, so MAC, MTU and group are right already.
     """
-    target = _IFINFO.pack(0, 0, index, 0, 0)
+    target = IFINFO.pack(0, 0, index, 0, 0)
     parts = b"" if born else b"".join(_own_attributes(link)[1:])
     found = [message(NEWLINK, ACK, target + parts)] if parts else []
     found += finish_link(link, index)
     flags = _UP if link.up else 0
-    found.append(message(NEWLINK, ACK, _IFINFO.pack(0, 0, index, flags, _UP)))
+    found.append(message(NEWLINK, ACK, IFINFO.pack(0, 0, index, flags, _UP)))
     return found
 
 
@@ -220,56 +222,58 @@ def change_link(link: Link, index: int, *, master: int) -> list[bytes]:
         parts.append(u32(IFLA_MTU, link.mtu))
     info = []
     if link.kind == "bridge":
-        info = [text(_KIND, "bridge"), nested(_DATA, *_options(link))]
-    target = _IFINFO.pack(0, 0, index, 0, 0)
+        info = [text(INFO_KIND, "bridge"), nested(_DATA, *_options(link))]
+    target = IFINFO.pack(0, 0, index, 0, 0)
     found = [message(NEWLINK, ACK, target + b"".join(parts))]
     found.append(message(NEWLINK, ACK, target + _addresses_by(_GEN_MODE_EUI64 if link.autoconf else _GEN_MODE_NONE)))
     if master:
         info += [text(_SLAVE_KIND, "bridge"), _port(link)]
     if info:  # of its own: a port isn't one before the message above
         found.append(message(NEWLINK, ACK, target + nested(IFLA_LINKINFO, *info)))
+    if master and link.vlan:
+        found += vlans.give(index, link.vlan)
     flags = _UP if link.up else 0
-    found.append(message(NEWLINK, ACK, _IFINFO.pack(0, 0, index, flags, _UP)))
+    found.append(message(NEWLINK, ACK, IFINFO.pack(0, 0, index, flags, _UP)))
     return found
 
 
 def group_link(index: int, group: int) -> bytes:
     """The message that puts a link into a group."""
-    return message(NEWLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_GROUP, group))
+    return message(NEWLINK, ACK, IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_GROUP, group))
 
 
 def give_mac(index: int, mac: str) -> bytes:
     """The message that gives a link a MAC, the one it has for instance: its notifiers run all the same."""
     return message(
-        NEWLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0) + attr(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+        NEWLINK, ACK, IFINFO.pack(0, 0, index, 0, 0) + attr(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
     )
 
 
 def delete_link(index: int) -> bytes:
     """The message that deletes one link. The kernel waits for RCU: about 20 ms."""
-    return message(DELLINK, ACK, _IFINFO.pack(0, 0, index, 0, 0))
+    return message(DELLINK, ACK, IFINFO.pack(0, 0, index, 0, 0))
 
 
 def delete_group(group: int) -> bytes:
     """The message that deletes every link of a group, waiting only once."""
-    return message(DELLINK, ACK, _IFINFO.pack(0, 0, 0, 0, 0) + u32(IFLA_GROUP, group))
+    return message(DELLINK, ACK, IFINFO.pack(0, 0, 0, 0, 0) + u32(IFLA_GROUP, group))
 
 
 def get_link(name: str) -> bytes:
     """Ask for a link by name (statistics left out)."""
-    body = _IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + u32(IFLA_EXT_MASK, _SKIP_STATS)
+    body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + u32(IFLA_EXT_MASK, _SKIP_STATS)
     return message(GETLINK, 0, body)
 
 
 def get_link_at(index: int) -> bytes:
     """Ask for a link by index (statistics left out)."""
-    return message(GETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_EXT_MASK, _SKIP_STATS))
+    return message(GETLINK, 0, IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_EXT_MASK, _SKIP_STATS))
 
 
 def get_links(kind: str = "") -> bytes:
     """Ask for all links, or for those of a kind (statistics left out)."""
-    only = nested(IFLA_LINKINFO, text(_KIND, kind)) if kind else b""
-    return message(GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0) + only + u32(IFLA_EXT_MASK, _SKIP_STATS))
+    only = nested(IFLA_LINKINFO, text(INFO_KIND, kind)) if kind else b""
+    return message(GETLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + only + u32(IFLA_EXT_MASK, _SKIP_STATS))
 
 
 def get_nsid(fd: int) -> bytes:
@@ -300,8 +304,8 @@ def _autoconf(inet6: dict[int, bytes]) -> bool:
     return bool(inet6) and inet6.get(_ADDR_GEN_MODE, b"\0")[0] != _GEN_MODE_NONE
 
 
-def _settings(inet6: dict[int, bytes]) -> tuple[int, ...]:
-    """The IPv6 settings of a link, each four bytes, by their numbers."""
+def inet6_settings(inet6: dict[int, bytes]) -> tuple[int, ...]:
+    """The IPv6 settings of a link, by their numbers, from its AF_INET6 attributes."""
     conf = inet6.get(_INET6_CONF, b"")
     count = len(conf) // 4
     return Struct(f"={count}i").unpack_from(conf) if count > max(INET6_SETTINGS.values()) else ()
@@ -309,11 +313,11 @@ def _settings(inet6: dict[int, bytes]) -> tuple[int, ...]:
 
 def decode_link(netns: str, body: bytes) -> FoundLink:
     """Read an RTM_NEWLINK body. Names of master and peer stay empty: they need other links (observe.py)."""
-    _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    found = attributes(body, _IFINFO.size)
+    _, _, index, flags, _ = IFINFO.unpack_from(body)
+    found = attributes(body, IFINFO.size)
     info = attributes(found.get(IFLA_LINKINFO, b""))
-    inet6 = attributes(attributes(found.get(IFLA_AF_SPEC, b"")).get(_INET6, b""))
-    kind = as_text(info.get(_KIND, b""))
+    inet6 = attributes(attributes(found.get(IFLA_AF_SPEC, b"")).get(INET6, b""))
+    kind = as_text(info.get(INFO_KIND, b""))
     slave = attributes(info.get(_SLAVE_DATA, b"")) if as_text(info.get(_SLAVE_KIND, b"")) == "bridge" else {}
     link = Link(
         netns=netns,
@@ -330,31 +334,39 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
         alias=as_text(found.get(IFLA_IFALIAS, b"")),
         mode=_mode(kind, info.get(_DATA, b"")),
     )
-    nsid = found.get(IFLA_LINK_NETNSID)
     return FoundLink(
         index=index,
         link=link,
         master_index=as_u32(found[IFLA_MASTER]) if IFLA_MASTER in found else 0,
         peer_index=as_u32(found[IFLA_LINK]) if kind == "veth" and IFLA_LINK in found else 0,
-        peer_nsid=int.from_bytes(nsid, "little" if LITTLE else "big", signed=True) if nsid else -1,
-        inet6=_settings(inet6),
+        peer_nsid=as_nsid(found.get(IFLA_LINK_NETNSID)),
+        inet6=inet6_settings(inet6),
     )
 
 
 def is_operational(body: bytes) -> bool:
     """Tell from an RTM_NEWLINK body whether the link carries packets: IF_OPER_UP, RFC 2863 and <linux/if.h>."""
-    return attributes(body, _IFINFO.size).get(IFLA_OPERSTATE, b"") == b"\6"
+    return attributes(body, IFINFO.size).get(IFLA_OPERSTATE, b"") == b"\6"
 
 
 def decode_nsid(body: bytes) -> int:
     """Read the answer to `get_nsid`: -1 when the namespace has no id here, so nothing here points into it."""
-    nsid = attributes(body, 4).get(1)
-    return int.from_bytes(nsid, "little" if LITTLE else "big", signed=True) if nsid else -1
+    return as_nsid(attributes(body, 4).get(1))
+
+
+def as_nsid(raw: bytes | None) -> int:
+    """The number of a namespace, -1 for none."""
+    return int.from_bytes(raw, "little" if LITTLE else "big", signed=True) if raw else -1
 
 
 def fits(wanted: Link, found: Link) -> bool:
     """Tell whether a found link is as wanted, where the wanted one says anything."""
-    same = wanted.replace(mtu=wanted.mtu or found.mtu, mac=wanted.mac or found.mac, options=found.options)
+    same = wanted.replace(
+        mtu=wanted.mtu or found.mtu,
+        mac=wanted.mac or found.mac,
+        vlan=wanted.vlan or found.vlan,
+        options=found.options,
+    )
     return bool(same == found) and _unusual(wanted) == _unusual(found)
 
 

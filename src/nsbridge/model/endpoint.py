@@ -100,7 +100,7 @@ class Endpoint(Value):
     length of their subnets. gateway: this endpoint holds the namespace's default route. owned: nsbridge made
     the namespace and takes it away again. hostname: known to the neighbours like an alias. service: the
     service it belongs to, empty for a namespace somebody else made. host_name: the interface on the host, named
-    after the endpoint when empty. limits: of its link.
+    after the endpoint when empty. limits: of its link. vlan: of its port, 0 for that of the network.
     """
 
     network: str
@@ -119,6 +119,7 @@ class Endpoint(Value):
     project: str = ""
     host_name: str = ""
     limits: Limits = Limits()
+    vlan: int = 0
 
     def __post_init__(self) -> None:
         """Check the names."""

@@ -67,6 +67,13 @@ def check_name(what: str, name: str, *, longest: int = 63) -> str:
     return name
 
 
+def check_vlan(number: int) -> int:
+    """Return the number of a VLAN, 0 for none. InvalidIntent for what can't be one (IEEE 802.1Q: 1 to 4094)."""
+    if not 0 <= number <= 4094:
+        raise InvalidIntent(f"VLAN is {number}", fix="use 1 to 4094")
+    return number
+
+
 def check_ifname(name: str) -> str:
     """Return the name if the kernel takes it for an interface, else InvalidIntent. dev_valid_name(), net/core/dev.c."""
     check_name("interface", name, longest=IFNAMSIZ - 1)

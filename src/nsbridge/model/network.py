@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.errors import InvalidIntent
-from nsbridge.model.names import bridge_ifname, check_ifname, check_name
+from nsbridge.model.names import bridge_ifname, check_ifname, check_name, check_vlan
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -132,6 +132,8 @@ class Network(Value):
     unmanaged: `bridge` is somebody else's; we use its address as gateway, attach ports to it, and leave it as it is.
     driver, mode: ``macvlan`` and ``ipvlan`` put endpoints on the wire of a link of the host, without a bridge; that
     link is `bridge`, and it is somebody else's. routes: what every endpoint gets besides the default route.
+    vlan: of the bridge, in which its endpoints are and, if it is ours, its gateway (netavark's vlan); 0 for none. vrf:
+    the one that somebody else's bridge has to be in.
     """
 
     name: str
@@ -160,6 +162,8 @@ class Network(Value):
     routes: tuple[StaticRoute, ...] = ()
     driver: str = "bridge"
     mode: str = ""
+    vlan: int = 0
+    vrf: str = ""
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
@@ -195,6 +199,25 @@ class Network(Value):
         if self.mtu and not least <= self.mtu <= 65535:
             raise InvalidIntent(f"network {self.name!r} has an MTU of {self.mtu}", fix=f"use {least} to 65535")
         self._check_filtering()
+        self._check_segments()
+
+    def _check_segments(self) -> None:
+        """Check VLAN and VRF."""
+        check_vlan(self.vlan)
+        if self.vlan and self.driver != "bridge":
+            raise InvalidIntent(
+                f"network {self.name!r} is on a wire of the host's, which has no VLANs of its own",
+                fix=f"name the VLAN's link as parent: {self.bridge}.{self.vlan}",
+            )
+        if self.vrf:
+            check_ifname(self.vrf)
+            if not self.unmanaged:
+                raise InvalidIntent(
+                    f"network {self.name!r} can't put a bridge of ours into VRF {self.vrf!r}: there packets come by "
+                    "the VRF, not by the bridge, and no rule of ours would know whose they are",
+                    fix=f"make the bridge yourself (`ip link add BR master {self.vrf} type bridge`), and use it with "
+                    "mode=unmanaged",
+                )
 
     def _check_filtering(self) -> None:
         """Check the names of modes, and what goes together."""

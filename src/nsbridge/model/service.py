@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbridge.errors import InvalidIntent
 from nsbridge.model.limits import Limits
-from nsbridge.model.names import check_ifname, check_name
+from nsbridge.model.names import check_ifname, check_name, check_vlan
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ class Attachment(Value):
     also: more addresses, of the network's subnets or link-local ones. ifname, host_ifname: of the interface inside
     and of its other end on the host. priority: of several networks the highest one holds the default route and the
     published ports, the first of equals (gw_priority). limits: of its link. check_address: ask the neighbours
-    before taking the addresses.
+    before taking the addresses. vlan: its own, of somebody else's bridge; 0 for that of the network.
     """
 
     network: str
@@ -35,9 +35,11 @@ class Attachment(Value):
     priority: int = 0
     limits: Limits = Limits()
     check_address: bool = False
+    vlan: int = 0
 
     def __post_init__(self) -> None:
-        """Check names, and that the same address isn't asked for twice."""
+        """Check names, the VLAN, and that the same address isn't asked for twice."""
+        check_vlan(self.vlan)
         for name in (self.ifname, self.host_ifname):
             if name:
                 check_ifname(name)
@@ -47,13 +49,41 @@ class Attachment(Value):
                 raise InvalidIntent(f"address {address} is asked for twice", fix="name it once")
 
 
+class Health(Value):
+    """A test of a service, in the words of the compose spec's ``healthcheck``; times in microseconds.
+
+    test: a command, run where the service runs; exit status 0 means healthy. It is killed after `timeout`. A service
+    that is starting is asked every `start_interval` (or `interval` if that is shorter) and has `start_period` and
+    `retries` times `interval` to become healthy. Then it is asked every `interval`, and is unhealthy after
+    `retries` failures in a row, until it succeeds again.
+    """
+
+    test: tuple[str, ...]
+    interval: int = 30_000_000
+    timeout: int = 30_000_000
+    retries: int = 3
+    start_period: int = 0
+    start_interval: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        """Check that there is something to run, and that time passes."""
+        if not self.test or not self.test[0]:
+            raise InvalidIntent("a health check has no command", fix="give it one, or leave the health check out")
+        for name in ("interval", "timeout", "start_interval"):
+            if getattr(self, name) < 1000:
+                raise InvalidIntent(f"{name} of a health check is shorter than 1ms", fix="make it longer")
+        if self.retries < 1:
+            raise InvalidIntent("retries of a health check is 0", fix="write 1 or more")
+
+
 class Service(Value):
     """What a user asks of a service.
 
     command: argv, empty for a namespace without a process. environment: (name, value) pairs on top of the
     caller's. user: ``name``, ``uid``, either with ``:group``. attachments: one of them, `main`, holds the default
     route and the published ports. mode: ``""`` for the networks above, ``host``, ``none``, or ``service:NAME`` to
-    share a namespace. after: services that are started first. foreground: goes with the command that started it.
+    share a namespace. after: services that are started first; after_healthy: those that must be healthy by then.
+    health: how its command is asked whether it does its work. foreground: goes with the command that started it.
     """
 
     name: str
@@ -69,6 +99,8 @@ class Service(Value):
     labels: tuple[tuple[str, str], ...] = ()
     project: str = ""
     foreground: bool = False
+    health: Health | None = None
+    after_healthy: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the names, and that ports have a network to be published on."""
@@ -79,12 +111,21 @@ class Service(Value):
             raise InvalidIntent(
                 f"service {self.name!r} publishes ports but is on no network", fix="give it a network or drop its ports"
             )
+        if self.health and not self.command:
+            raise InvalidIntent(
+                f"service {self.name!r} has a health check but no command", fix="give it a command, or drop the check"
+            )
 
     @property
     def main(self) -> int:
         """The place in `attachments` of the one that holds the default route and the ports; -1 without any."""
         ranks = [attachment.priority for attachment in self.attachments]
         return ranks.index(max(ranks)) if ranks else -1
+
+    @property
+    def main_network(self) -> str:
+        """The network that holds its default route and its published ports, empty without any."""
+        return self.attachments[self.main].network if self.attachments else ""
 
     @property
     def netns(self) -> str:

@@ -47,7 +47,8 @@ class Link(Value):
     ports of its bridge. autoconf: IPv6 link-local addresses are
     generated (off for bridge ports: each one floods every other port). options: of a bridge, by their
     names in ``/sys/class/net/BR/bridge``. parent: the host's link that a macvlan or ipvlan inside a namespace stands
-    on, and mode: how its siblings meet; such a link is ours if its group says so.
+    on, and mode: how its siblings meet; such a link is ours if its group says so. vlan: of a bridge port: the one that
+    what comes out of it untagged belongs to, and the only one that reaches it; 0 for what the bridge gives it.
     """
 
     netns: str
@@ -66,6 +67,7 @@ class Link(Value):
     options: tuple[tuple[str, int], ...] = ()
     alias: str = ""
     mode: str = ""
+    vlan: int = 0
     parent: str = field(default="", compare=False)
     why: str = field(default="", compare=False)
 

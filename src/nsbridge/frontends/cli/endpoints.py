@@ -23,7 +23,6 @@ def connect(host: Host, args: Any) -> None:
         args.name or netns_name(path),
         path,
         parse.attachment(args.network, args),
-        ifname=args.ifname,
         ports=parse.ports("-p", args.publish),
     )
     endpoint = endpoints.connect(host, wish)
@@ -80,7 +79,7 @@ def _turn(host: Host, args: Any, ports: tuple[PublishedPort, ...]) -> None:
     endpoint = endpoints.find_one(host, args.name, args.net)
     for port in ports:
         found = shared.turn_out(host, endpoint, port, args.drain)
-        ready = [member.endpoint for member in found.members if not member.out]
+        ready = [member.endpoint for member in found.members if member.ready]
         output.line(f"{found.host_port}/{found.proto}: {', '.join(ready) or 'nobody'}")
 
 

@@ -77,7 +77,8 @@ def _service_row(status: Status) -> tuple[str, ...]:
 
 def _state(status: Status) -> str:
     if status.state == "running":
-        return f"running {words.ago(time.time() - status.record.since)}"
+        health = f" ({status.health.status})" if status.health else ""
+        return f"running {words.ago(time.time() - status.record.since)}{health}"
     if status.state == "exited":
         return f"exited ({'?' if status.exit_status is None else status.exit_status})"
     return status.state

@@ -43,6 +43,8 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "parent": ("bridge", parts.text),
     "macvlan_mode": ("mode", parts.text),
     "ipvlan_mode": ("mode", parts.text),
+    "vlan": ("vlan", parts.vlan),
+    "vrf": ("vrf", parts.text),
     "mode": ("unmanaged", lambda text: parts.only("managed", "unmanaged")(text) == "unmanaged"),
     f"{_BRIDGE}host_binding_ipv4": ("host_binding", _binding),
     "com.docker.network.host_ipv4": ("sources", parts.address4),

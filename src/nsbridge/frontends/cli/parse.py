@@ -7,7 +7,7 @@ import os
 from nsbridge.errors import InvalidIntent
 from nsbridge.model.endpoint import PROTOS, PublishedPort
 from nsbridge.model.limits import Limits
-from nsbridge.model.service import Attachment
+from nsbridge.model.service import Attachment, Health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,9 +118,11 @@ def attachment(network: str, args: Any) -> Attachment:
         given[0][0] if given[0] else None,
         given[1][0] if given[1] else None,
         also=tuple([each for each in (*given[0][1:], *given[1][1:], *local) if each is not None]),
+        ifname=args.ifname,
         host_ifname=args.host_ifname,
         limits=limits(args.limit),
         check_address=args.check_address,
+        vlan=_vlan(args.vlan),
         mac=_mac(args.mac_address),
         aliases=tuple(args.alias),
     )
@@ -141,6 +143,32 @@ def limits(texts: list[str]) -> Limits:
         field, parser = parts.LIMITS[long]
         found[field] = taken(f"--limit {name}", parser, value)
     return Limits(**found)
+
+
+def health(args: Any) -> Health | None:
+    """Read the options of a health check, as docker run has them."""
+    from nsbridge.files import parts
+
+    readers = {"retries": parts.whole} | dict.fromkeys(
+        ("interval", "timeout", "start_period", "start_interval"), parts.duration
+    )
+    given = {name: getattr(args, f"health_{name}") for name in readers}
+    found = {
+        name: taken(f"--health-{name.replace('_', '-')}", readers[name], text) for name, text in given.items() if text
+    }
+    if args.health_cmd:
+        return Health(("/bin/sh", "-c", args.health_cmd), **found)
+    if found:
+        raise InvalidIntent("options of a health check, but no --health-cmd", fix="say what to ask with: --health-cmd")
+    return None
+
+
+def _vlan(text: str) -> int:
+    if not text:
+        return 0
+    from nsbridge.files import parts
+
+    return taken("--vlan", parts.vlan, text)
 
 
 def _mac(text: str) -> str:

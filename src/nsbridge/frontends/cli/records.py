@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from nsbridge.engine.services import Status
     from nsbridge.model.endpoint import Endpoint, PublishedPort
-    from nsbridge.model.network import Network, Subnet
+    from nsbridge.model.network import Network, StaticRoute, Subnet
 
     Record = dict[str, Any]
 
@@ -33,6 +33,7 @@ def _place(endpoint: Endpoint) -> Record:
         "ifname": endpoint.ifname,
         "addresses": [str(address) for address in endpoint.addresses],
         "mac": endpoint.mac,
+        "vlan": endpoint.vlan,
         "aliases": list(endpoint.aliases),
         "default_route": endpoint.gateway,
     }
@@ -51,6 +52,13 @@ def endpoint_record(endpoint: Endpoint) -> Record:
     }
 
 
+def _health(status: Status) -> Record | None:
+    if status.health is None:
+        return None
+    names = ("status", "failures", "exit_status", "output")
+    return {**{name: getattr(status.health, name) for name in names}, "at": status.health.at or None}
+
+
 def service_record(status: Status) -> Record:
     """One service with its places on networks."""
     service = status.record.service
@@ -61,6 +69,7 @@ def service_record(status: Status) -> Record:
         "command": list(service.command),
         "state": status.state,
         "exit_status": status.exit_status,
+        "health": _health(status),
         "pid": status.record.pid,
         "since": status.record.since or None,
         "netns": service.netns,
@@ -80,6 +89,7 @@ def stranger_record(endpoints: Iterable[Endpoint], state: str) -> Record:
         "command": [],
         "state": state,
         "exit_status": None,
+        "health": None,
         "pid": 0,
         "since": None,
         "netns": places[0].netns,
@@ -98,6 +108,15 @@ def _subnet(subnet: Subnet) -> Record:
     }
 
 
+def _route(route: StaticRoute) -> Record:
+    return {
+        "dst": str(route.dst),
+        "gw": None if route.via is None else str(route.via),
+        "metric": route.metric,
+        "type": route.kind,
+    }
+
+
 def network_record(network: Network, endpoints: Iterable[Endpoint]) -> Record:
     """One network and who is on it."""
     return {
@@ -105,11 +124,26 @@ def network_record(network: Network, endpoints: Iterable[Endpoint]) -> Record:
         "name": network.name,
         "bridge": network.ifname,
         "subnets": [_subnet(subnet) for subnet in network.subnets],
+        "driver": network.driver,
+        "mode": network.mode,
+        "vlan": network.vlan,
+        "vrf": network.vrf,
+        "unmanaged": network.unmanaged,
         "internal": network.internal,
         "icc": network.icc,
         "masquerade": network.masquerade,
         "sources": [str(address) for address in network.sources],
         "host_binding": None if network.host_binding is None else str(network.host_binding),
+        "gateway_modes": {"ipv4": network.gateway_mode4, "ipv6": network.gateway_mode6},
+        "trusted_interfaces": list(network.trusted),
+        "filtering": {
+            "mac": network.mac_filtering,
+            "ipv4": network.ipv4_filtering,
+            "ipv6": network.ipv6_filtering,
+            "guarded": network.guarded,
+        },
+        "policy": network.policy,
+        "routes": [_route(route) for route in network.routes],
         "mtu": network.mtu,
         "project": network.project,
         "labels": dict(network.labels),

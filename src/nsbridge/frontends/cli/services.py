@@ -44,6 +44,7 @@ def _service(host: Host, args: Any, command: tuple[str, ...]) -> Service:
         mode=mode,
         labels=parse.pairs("-l", args.label),
         foreground=not args.detach,
+        health=parse.health(args),
     )
 
 

@@ -32,16 +32,26 @@ IP6 = many(
 )
 LINK = (
     many("--link-local-ip", metavar="ADDRESS", help="one more address, good on this network alone; repeatable"),
+    text("--ifname", metavar="IFNAME", help="name of the interface inside (default: eth0 or the next free one)"),
     text("--host-ifname", metavar="IFNAME", help="name of the interface's other end, on the host"),
     many(
         "--limit",
         metavar="NAME=VALUE",
         help="bound its link: ingress=10Mbit, egress=500kbit, delay=20ms, jitter=5ms, loss=0.5%%; repeatable",
     ),
+    text("--vlan", metavar="NUMBER", help="VLAN it is in, on a bridge with mode=unmanaged"),
     flag("--check-address", help="ask the neighbours before taking the address (RFC 5227); takes 0.3 s"),
 )
 MAC = text("--mac-address", metavar="MAC", help="MAC address of the interface")
 ALIAS = many("--alias", "--network-alias", metavar="NAME", help="one more name for the neighbours; repeatable")
+HEALTH = (
+    text("--health-cmd", metavar="COMMAND", help="ask with this command, for a shell, whether it does its work"),
+    text("--health-interval", metavar="TIME", help="how often, as 30s (default) or 1m30s"),
+    text("--health-timeout", metavar="TIME", help="a test that takes longer has failed (default: 30s)"),
+    text("--health-retries", metavar="N", help="so many failures in a row make it unhealthy (default: 3)"),
+    text("--health-start-period", metavar="TIME", help="has this and N intervals to become healthy (default: 0s)"),
+    text("--health-start-interval", metavar="TIME", help="how often until then (default: 1s)"),
+)
 ENV = many("-e", "--env", metavar="NAME=VALUE", help="set a variable, or pass ours on with NAME alone; repeatable")
 WORKDIR = text("-w", "--workdir", metavar="DIR", help="working directory of the command")
 USER = text("-u", "--user", metavar="USER[:GROUP]", help="run as this user, by name or number")
@@ -65,6 +75,7 @@ ADDRESS_FIELDS = (
     ("ifname", "its interface inside"),
     ("addresses", "list, with prefix length"),
     ("mac", "MAC address"),
+    ("vlan", "VLAN of its own, 0 for the network's"),
     ("aliases", "list of further names"),
     ("default_route", "whether the way out goes here"),
 )
@@ -93,10 +104,15 @@ SERVICE_FIELDS = (
     ("command", "list of words, empty without a command"),
     ("state", "running, exited, created; attached or gone for somebody else's namespace"),
     ("exit_status", "of a command that has ended, 128+n for signal n, else null"),
+    (
+        "health",
+        "of a service with a test: status (starting, healthy, unhealthy, unwatched), failures, exit_status, output,\n"
+        "at; else null",
+    ),
     ("pid", "of the command, 0 without one"),
     ("since", "when the command began, seconds since 1970, else null"),
     ("netns", "path of its namespace"),
-    ("networks", "list: network, ifname, addresses, mac, aliases, default_route"),
+    ("networks", "list: network, ifname, addresses, mac, vlan, aliases, default_route"),
     ("ports", "list: target, host_port, host_ip, protocol, interface, count, shared"),
     ("labels", "object"),
 )
@@ -105,11 +121,21 @@ NETWORK_FIELDS = (
     ("name", "its name"),
     ("bridge", "its interface on the host"),
     ("subnets", "list: subnet, gateway, ip_range, aux_addresses"),
+    ("driver", "bridge, macvlan or ipvlan"),
+    ("mode", "of macvlan and ipvlan"),
+    ("vlan", "VLAN of the bridge, 0 for none"),
+    ("vrf", "VRF that somebody else's bridge is in, or empty"),
+    ("unmanaged", "its bridge, or the link it stands on, is somebody else's"),
     ("internal", "no way in or out"),
     ("icc", "endpoints may talk to one another"),
     ("masquerade", "packets leave with the host's address"),
     ("sources", "list of addresses of the host that they leave with, empty for the route's"),
     ("host_binding", "address of the host on which ports are published that name none, null for all"),
+    ("gateway_modes", "object: ipv4, ipv6; each nat, nat-unprotected, routed or isolated"),
+    ("trusted_interfaces", "list of interfaces of the host from which endpoints may be reached directly"),
+    ("filtering", "object: mac, ipv4, ipv6, as asked for; guarded, whether this kernel can"),
+    ("policy", "what becomes of connections that no rule is about: allow, deny or reject"),
+    ("routes", "list: dst, gw, metric, type"),
     ("mtu", "bytes"),
     ("project", "its project, or empty"),
     ("labels", "object"),
@@ -118,7 +144,7 @@ NETWORK_FIELDS = (
 CHANGE_FIELDS = (
     ("kind", "host, network or service"),
     ("name", "its name"),
-    ("what", "create, recreate, mend, ports, start, remove"),
+    ("what", "create, recreate, mend, ports, start, watch, remove"),
     ("why", "the reason"),
     ("steps", "list: verb, why, things; each thing has kind, text and why"),
 )

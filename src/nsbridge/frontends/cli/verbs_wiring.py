@@ -138,9 +138,6 @@ ENDPOINTS = (
             *LINK,
             ALIAS,
             PORTS,
-            text(
-                "--ifname", metavar="IFNAME", help="name of the interface inside (default: eth0 or the next free one)"
-            ),
             JSON,
             arg("network", metavar="NETWORK", help="network"),
             arg("netns", metavar="NETNS", help="a name of `ip netns`, a path that opens the namespace, or a PID in it"),
