@@ -8,13 +8,14 @@ finishes it like any step.
 
 Frames between ports of a bridge stay with nf_tables, in table bridge nsbridge: ebtables has no word for the address
 that a neighbour advertisement is about, and decides about forwarded frames before IP rules can have marked them
-(docs/adr/0007).
+(docs/adr/0009).
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from itertools import pairwise
 
 from nsbridge.errors import KernelError, NoPermission, Unsupported
 from nsbridge.firewall import iptables as words
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Thing
 
 VARIANTS = ("iptables-nft", "iptables-legacy")
+RUN = 100
+"""Rules in one transaction: iptables-nft sends one as a single message, which in a user namespace is bounded by
+net.core.wmem_max, 212,992 bytes, and a rule with its comment takes up to a thousand."""
+
 TRIES = 5
 """How often something that others kept changing is tried."""
 
@@ -75,17 +80,14 @@ def _refused(verb: str, name: str, told: str, thing: Table | Element | None = No
 
 
 class _Script:
-    """What one family's iptables-restore is told, and what takes it back."""
+    """What one family's iptables-restore is told: lines of each table, each with what takes it back."""
 
     def __init__(self) -> None:
-        self.told: dict[str, list[str]] = {}
-        self.back: dict[str, list[str]] = {}
+        self.told: dict[str, list[tuple[str, str]]] = {}
         self.keeps = False
 
     def add(self, table: str, line: str, back: str = "") -> None:
-        self.told.setdefault(table, []).append(line)
-        if back and not self.keeps:
-            self.back.setdefault(table, []).insert(0, back)
+        self.told.setdefault(table, []).append((line, "" if self.keeps else back))
 
     def insert(self, table: str, chain: str, line: str) -> None:
         self.add(table, f"-I {chain} {line}", f"-D {chain} {line}")
@@ -93,9 +95,23 @@ class _Script:
     def delete(self, table: str, chain: str, line: str) -> None:
         self.add(table, f"-D {chain} {line}", f"-I {chain} {line}")
 
+    def runs(self, order: Iterable[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Cut into transactions: one a table, but for more rules of elements than any netlink socket can send."""
+        found = []
+        for table in order:
+            lines = self.told.get(table, [])
+            others = [place for place, (line, _) in enumerate(lines) if not line.startswith(_OF_ELEMENTS)]
+            first = max(others[-1] + 1 if others else 0, RUN)
+            places = [0, *range(first, len(lines), RUN), len(lines)]
+            found += [(table, lines[a:b]) for a, b in pairwise(places) if a < b]
+        return found
 
-def _input(lines: dict[str, list[str]], order: Sequence[str]) -> str:
-    return "".join([f"*{table}\n" + "\n".join(lines[table]) + "\nCOMMIT\n" for table in order if lines.get(table)])
+
+_OF_ELEMENTS = (f"-I {PREFIX}", f"-D {PREFIX}")
+
+
+def _input(table: str, lines: Iterable[str]) -> str:
+    return f"*{table}\n" + "".join([f"{line}\n" for line in lines]) + "COMMIT\n"
 
 
 class Iptables:
@@ -263,13 +279,13 @@ class Iptables:
                 script.delete(place, builtin, rule.text)
             for place, builtin, call in text.hooks(one):
                 script.insert(place, builtin, text.line(call))
-            for each in self._rules(one, kept.values()):
-                script.insert(each.table, each.chain, text.line(each.words))
             mine = {chain.name for chain in one.chains}
             for place, chains in there.items():
                 old = [name for name in chains if name.startswith(PREFIX) and name not in mine]
                 for name in [f"-F {name}" for name in old] + [f"-X {name}" for name in old]:
                     script.add(place, name)
+            for each in self._rules(one, kept.values()):
+                script.insert(each.table, each.chain, text.line(each.words))
 
     def _dismantle(self, scripts: dict[int, _Script], saved: dict[int, Tables], table: Table) -> None:
         """Take all chains away, but the administrator's if he has rules in it."""
@@ -342,18 +358,18 @@ class Iptables:
 
     def _restore(self, verb: str, scripts: dict[int, _Script], thing: Table | Element) -> None:
         order = ORDER[::-1] if verb == "remove" else ORDER
-        done: list[tuple[str, _Script]] = []
+        done: list[tuple[str, str, list[str]]] = []
         for version, name in zip((4, 6), _names(self.name), strict=False):
-            script = scripts[version]
-            if not script.told:
+            runs = scripts[version].runs(order)
+            if not runs:
                 continue
-            done.append((name, script))
-            code, _, told = programs.run(f"{name}-restore", "-w", "--noflush", said=_input(script.told, order))
+            done += [(name, table, [back for _, back in reversed(lines) if back]) for table, lines in runs]
+            whole = "".join([_input(table, [line for line, _ in lines]) for table, lines in runs])
+            code, _, told = programs.run(f"{name}-restore", "-w", "--noflush", said=whole)
             if code:
-                for earlier, each in reversed(done):
-                    for table in reversed(order):  # each by itself: what wasn't committed can't be taken back
-                        if back := _input(each.back, (table,)):
-                            programs.run(f"{earlier}-restore", "-w", "--noflush", said=back)
+                for earlier, table, back in reversed(done):  # each alone: what wasn't committed can't be taken back
+                    if back:
+                        programs.run(f"{earlier}-restore", "-w", "--noflush", said=_input(table, back))
                 raise _refused(verb, name, told, thing)
 
 
