@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import rules
+import test_concurrency
 import test_firewalls
 import test_policies
 import test_publishing
@@ -163,6 +164,17 @@ def test_who_accepts_everything_after_us_opens_nothing(lab: Lab) -> None:
         sh(f"ip route replace 10.7.0.0/24 via {HOST4}", lab.ns(OUTSIDE))
         assert tell(lab, OUTSIDE, HOST4, "web", 9100)
         assert not tell(lab, OUTSIDE, "10.7.0.11", "web")
+
+
+if ALL:
+
+    @pytest.mark.proves("row 88")
+    def test_many_at_once(host: FreshHost) -> None:
+        test_concurrency.test_forty_connects_then_forty_changes(host)
+
+    @pytest.mark.proves("row 88")
+    def test_a_network_goes_while_others_come(host: FreshHost) -> None:
+        test_concurrency.test_a_network_goes_while_others_come(host)
 
 
 # ------------------------------------------------------------------ what it looks like
