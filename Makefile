@@ -10,7 +10,7 @@ WORKER := popen//python=$(PY) -m nsbridge.kernel.sandbox -- $(PY)
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-netns check bench docs format oracles clean
+.PHONY: help demo test test-pure test-netns fuzz-reach check bench docs format oracles clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,9 @@ test-pure: $(VENV)/dev ## Tests that touch no kernel
 
 test-netns: $(VENV)/dev oracles ## Tests on a real kernel, inside throwaway hosts
 	$(PY) -m pytest tests/netns --dist worksteal --tx '$(WORKERS)*$(WORKER)'
+
+fuzz-reach: $(VENV)/dev oracles ## Reachability in worlds drawn at random (EXAMPLES=200 SEED=1)
+	EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) $(SANDBOX) $(PY) -m pytest -s tests/netns/test_reach_drawn.py
 
 check: $(VENV)/dev ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .

@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--peer", action="append", default=[], metavar="NAME", help="only peers with this in their name"
     )
-    parser.add_argument("--seconds", type=float, default=60, help="stop a peer among many after this time (60)")
+    parser.add_argument("--seconds", type=float, default=240, help="stop a peer among many after this time (240)")
     parser.add_argument("--write", action="store_true", help="write docs/bench.md and its pictures")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="the folder to write to")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

@@ -94,7 +94,7 @@ def _tables(
         row.target("attach: netavark 1.14 takes", against(ms(ours), middle.get("netavark 1.14")), ">=", 15)
         row.target("attach: the CNI chain takes", against(ms(ours), middle.get("CNI chain")), ">=", 40)
         row.target("synchronous detach over the kernel's", ms(gone) - ms(kernel) if kernel else None, "<=", 2, "ms")
-    for name, words in (("nsbridge command", "whole command"), ("nsbridge, -IS", "whole command by a launcher")):
+    for name, words in (("nsbridge command", "whole command"), ("nsbridge, launched", "whole command by a launcher")):
         command = middle.get(name)
         row.target(f"{words}: netavark 1.14 takes", against(command, middle.get("netavark 1.14")), ">=", 1.7)
         row.target(f"{words}: the CNI chain takes", against(command, middle.get("CNI chain")), ">=", 4)

@@ -138,9 +138,9 @@ def command() -> tuple[str, ...]:
 
 
 class Launched(Command):
-    """The same started as `python -IS`, as launchers of one-shot executables are: no site, nothing of the user's."""
+    """The same as `nsbridge install` writes it: no site, nothing of the user's, our modules from one file."""
 
-    name, about, second = "nsbridge, -IS", "the same command started as `python -IS`", 24
+    name, about, second = "nsbridge, launched", "the same, as `nsbridge install` writes it", 24
 
     def setup(self) -> None:
         """Use a network of its own."""
@@ -151,13 +151,9 @@ class Launched(Command):
 
 
 def launcher() -> tuple[str, ...]:
-    """Write what starts `nsbridge` without site, and return how it is called."""
-    os.makedirs(STATE, exist_ok=True)
-    where = f"{STATE}/nsbridge"
-    packages = [str(SRC), *[each for each in sys.path if each.endswith("site-packages")]]
-    body = f"import sys\nsys.path += {packages!r}\nfrom nsbridge.frontends.cli.main import script\nscript()\n"
-    Path(where).write_text(body)
-    return (sys.executable, "-IS", where)
+    """Have `nsbridge install` write its launcher, and return how it is called."""
+    run(*command(), "install", "--prefix", f"{STATE}/launched")
+    return (f"{STATE}/launched/bin/nsbridge",)
 
 
 class RawPy(Peer):

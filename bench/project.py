@@ -87,23 +87,40 @@ def start(options: Options) -> Row:
     if launcher:
         peers.run(*launcher, "network", "create", "bench")
         peers.run(*launcher, "connect", "bench", "n1", "-p", "8080:80")
-        for words in ("--version", "port n1", "publish n1 8080:80", "ps", "network ls", "inspect n1"):
+        sources = (sys.executable, "-IS", "-c", _FROM_SOURCES.format(path=str(peers.SRC)))
+        ways[HOT] = (*launcher, *HOT.split()[1:])
+        ways[f"{HOT}, as python -IS"] = (*sources, *HOT.split()[1:])
+        ways[f"{HOT}, pip's script"] = (*peers.command(), *HOT.split()[1:])
+        for words in ("--version", "port n1", "ps", "network ls", "inspect n1"):
             ways[f"nsbridge {words}"] = (*launcher, *words.split())
     else:
         row.missing.append("start of commands: the command line")
-    found = alternate({name: lambda argv=argv: _quiet(argv) for name, argv in ways.items()}, options.pick(25, 5))  # type: ignore[misc]
+
+    def once(name: str) -> float:
+        took = _quiet(ways[name])
+        if name.startswith(HOT):  # for the next round
+            peers.run(*launcher, "unpublish", "n1", "8081:81")
+        return took
+
+    found = alternate({name: lambda name=name: once(name) for name in ways}, options.pick(25, 5))  # type: ignore[misc]
     floor = statistics.median(found["python -IS -c pass"])
-    table = Table(["command", "ms", "over python -IS", "resident MiB"])
+    table = Table(["command", "ms", "quiet", "over python -IS", "resident MiB"])
     table.note = (
-        f"Medians of {options.pick(25, 5)} alternated. `nsbridge` here is started as `python -IS`, the way its"
-        " launcher does it. `publish` is refused, since the port is published: all but the kernel's work is in it."
+        f"Medians of {options.pick(25, 5)} alternated; *quiet* is the fastest. `nsbridge` is what `nsbridge install`"
+        " writes, unless said otherwise."
     )
     for name, values in found.items():
-        table.add(name, ms(values), ms(values) - floor * 1e3, _resident(ways[name]))
-        if name.startswith("nsbridge publish"):
+        table.add(name, ms(values), min(values) * 1e3, ms(values) - floor * 1e3, _resident(ways[name]))
+        if name == HOT:
             row.target("a hot verb over bare python -IS", ms(values) - floor * 1e3, "<=", 8, "ms")
     row.tables.append(table)
     return row
+
+
+HOT = "nsbridge publish n1 8081:81"
+"""A verb that has nothing to wait for but itself."""
+
+_FROM_SOURCES = "import sys; sys.path.append({path!r}); from nsbridge.frontends.cli.main import script; script()"
 
 
 def _quiet(argv: tuple[str, ...]) -> float:

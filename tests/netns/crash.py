@@ -5,7 +5,8 @@ the files. In the child, and only there, every function through which nsbridge c
 one that counts first: files (open for writing, write, link, rename, unlink, mkdir, rmdir, truncate), netlink
 sends, mounts, new namespaces, settings, spawned processes, signals. At the chosen count it kills the child with
 SIGKILL. What is before one effect is after the one before, so killing before each, and once after the last,
-is killing before and after each.
+is killing before and after each. What changes nothing is no effect: questions to the kernel, opening a file that is
+there, unlinking one that isn't. Being killed there is being killed before the next effect.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import struct
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from nsbridge.engine.host import Host
 
 NEVER = 1 << 30
-_WRITES = os.O_CREAT | os.O_TRUNC
+NETLINK_SOCK_DIAG = 4
+_HEADER = struct.Struct("=IH")
+_QUESTIONS = frozenset((10 << 8) + number for number in range(1, 20, 3)) | {(1 << 8) + 1}
+"""NFT_MSG_GETTABLE and its like, IPCTNL_MSG_CT_GET: nf_tables.h and nfnetlink_conntrack.h in <linux/netfilter>."""
 
 
 class Killer:
@@ -42,25 +47,21 @@ class Killer:
     def __init__(self, at: int) -> None:
         self.at = at
         self.seen: list[str] = []
-        for name in "write pwrite ftruncate link rename unlink mkdir rmdir posix_spawn kill killpg".split():
+        for name in "write pwrite ftruncate link rename rmdir posix_spawn kill killpg".split():
             self._watch(os, name)
+        self._watch(os, "unlink", lambda path, *_: os.path.lexists(path))
+        self._watch(os, "mkdir", lambda path, *_: not os.path.lexists(path))
+        self._watch(os, "open", _makes)
         for name in "mount umount unshare".split():
             self._watch(libc, name)
-        self._watch(netlink.NetlinkSocket, "_send")
-        opens = os.open
+        self._watch(netlink.NetlinkSocket, "_send", _commands)
 
-        def opening(path: Any, flags: int, *more: Any, **named: Any) -> int:
-            if flags & _WRITES or (str(path).startswith("/proc/sys/") and flags & os.O_WRONLY):
-                self.point(f"open {path}")
-            return opens(path, flags, *more, **named)
-
-        os.open = opening
-
-    def _watch(self, owner: Any, name: str) -> None:
+    def _watch(self, owner: Any, name: str, changes: Callable[..., bool] = lambda *_: True) -> None:
         real = getattr(owner, name)
 
         def counted(*args: Any, **named: Any) -> Any:
-            self.point(f"{name} {args[:2]!r:.200}")
+            if changes(*args):
+                self.point(f"{name} {args[:2]!r:.200}")
             return real(*args, **named)
 
         setattr(owner, name, counted)
@@ -70,6 +71,23 @@ class Killer:
             # Not os.kill, which is watched itself.
             signal.pidfd_send_signal(os.pidfd_open(os.getpid()), signal.SIGKILL)
         self.seen.append(what)
+
+
+def _makes(path: Any, flags: int, *_: Any) -> bool:
+    """Whether opening this makes a file, empties one, or sets a setting."""
+    new = flags & os.O_CREAT and not os.path.lexists(path)
+    return bool(new or flags & os.O_TRUNC or (flags & os.O_WRONLY and str(path).startswith("/proc/sys/")))
+
+
+def _commands(sock: netlink.NetlinkSocket, packed: bytes) -> bool:
+    """Whether any of these messages is more than a question: of rtnetlink, each third of four types is one."""
+    protocol, at = sock._protocol, 0
+    while at < len(packed):
+        size, kind = _HEADER.unpack_from(packed, at)
+        if kind not in _QUESTIONS and not (protocol == 0 and kind % 4 == 2) and protocol != NETLINK_SOCK_DIAG:
+            return True
+        at += size + 3 & ~3
+    return False
 
 
 @dataclass(frozen=True)
@@ -138,8 +156,9 @@ def recover() -> Ended:
 # ------------------------------------------------------------------ what there is
 
 # `ip -d address` has all that `ip -d link` has. iptables-nft's tables are in nft's list, with xt rules as comments.
-_LISTED = "ip -d address; ip route show table all; ip -6 route show table all; nft --stateless list ruleset"
+_LINKS = "ip -d address; ip route show table all; ip -6 route show table all"
 _INSIDE = "; ip -n {0} -d address; ip -n {0} route; ip -n {0} -6 route"
+_RULES = "; echo; nft --stateless list ruleset"
 _LEFT_OUT = re.compile(
     r"^\d+: |@if\d+|(?<=link-netnsid )\d+|(?<=group )\d+|\[\d+:\d+\]|^# .*$|\w+_timer +[\d.]+|expires \d+sec"
     r"|tso_max_\w+ \d+|(?<=new)netnsid \d+|link-netns \S+|valid_lft .*$|(?:designated_port|port_id|port_no) \S+"
@@ -183,7 +202,8 @@ def picture(*namespaces: str) -> str:
     (carrier). Also said: who lives here.
     """
     inner = "".join(_INSIDE.format(one) for one in namespaces)
-    listed = _LEFT_OUT.sub(" ", _RANDOM.sub(r"\1", sh(_LISTED + inner).out))
+    links, _, rules = sh(_LINKS + inner + _RULES).out.partition("\n\n")
+    listed = _LEFT_OUT.sub(" ", _RANDOM.sub(r"\1", links))
     spaces = [f"netns {path}" for path in mounted_namespaces()] + [f"name {path}" for path in sorted(NETNS.glob("*"))]
     rows = [" ".join(row.split()) for row in listed.splitlines()]
-    return "\n".join(row for row in [*rows, *spaces, *_files(), *_settings()] if row)
+    return "\n".join([*filter(None, rows), rules, *spaces, *_files(), *_settings()])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SAVES = ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy")
 _OUR_TABLES = re.compile(r"^table (?:inet|bridge) nsbridge \{\n.*?^\}\n", re.M | re.S)
 _OUR_ACCEPT = re.compile(r"mark & 0x0?4000000 [=!]= |--mark 0x4000000/0x4000000 .*--comment nsbridge")
-_COMPAT = re.compile(r"^table ip6? (?:raw|mangle|nat|filter) \{\n.*?^\}\n", re.M | re.S)
+_COMPAT = re.compile(r"^table ip6? (?:raw|mangle|nat|filter|security) \{\n.*?^\}\n", re.M | re.S)
 
 
 def backend() -> str:
@@ -144,7 +144,7 @@ def flush() -> None:
     sh("nft flush ruleset")
     if "legacy" in backend():
         for one in _programs():
-            for table in ("raw", "mangle", "nat", "filter"):
+            for table in ("raw", "mangle", "nat", "filter", "security"):
                 sh(f"{one} -t {table} -F; {one} -t {table} -X")
 
 

@@ -1,9 +1,9 @@
 """SIGKILL at every effect of every command: the next command finishes it or undoes it, and nothing is lost or left.
 
 For each case the effects are counted first. Then, for each of them: the command is killed there, the next command
-recovers, and what there is must be what there was before the command or what there is after it; the same command
-again must work, and what takes it back must give the first picture again, byte for byte. (Commands of several
-operations are given again at every second effect; what takes them back must work after each.)
+recovers, and what there is must be what there was before the command or what there is after it, and, taken back by
+its own command, the first picture again, byte for byte. The same command again must work from whatever was
+recovered; since most points lead to the same few pictures, that is tried from each new one, and from every fourth.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def every_point(case: Case, name: str) -> None:
     points = {text for _, text in reports}
     assert len(points) == 1, "a command has the same effects in the same order each time"
     (count,) = points
-    assert int(count) >= case.least
+    assert int(count) >= case.least, count
     print(f"{name}: killed at each of {count} points, {time.monotonic() - began:.0f} s")
 
 
@@ -159,6 +159,7 @@ def every_third_point(case: Case, first: int) -> int:
     end = at_rest()
     child(case.back)
     assert settling(start) == start
+    tried: set[str] = set()
     for at in range(first, len(counted.seen), WORKERS):
         where = f"killed before {at}, {counted.seen[at]}"
         assert child(case.command, at).killed, where
@@ -167,16 +168,17 @@ def every_third_point(case: Case, first: int) -> int:
         found = settling(start, end) if case.whole else picture("guest")
         if case.whole:
             assert found in (start, end), f"{where}; {said}\n" + difference(start, found)
-        if found != end and (case.whole or at % 2):
+        if found != end and (found not in tried or at % 4 == 1):
+            tried.add(found)
             again = child(case.command)
             assert not again.error, f"{where}; {said}; {again.error}"
-            if not case.whole or at % 4 == 1:
-                found = settling(end)
-                assert found == end, f"{where}; {said}\n" + difference(end, found)
-        back = child(case.back)
-        assert not back.error or found == start, f"{where}; {said}; {back.error}"
-        found = settling(start)
-        assert found == start, f"{where}; {said}\n" + difference(start, found)
+            found = settling(end)
+            assert found == end, f"{where}; {said}\n" + difference(end, found)
+        if found != start:
+            back = child(case.back)
+            assert not back.error, f"{where}; {said}; {back.error}"
+            found = settling(start)
+            assert found == start, f"{where}; {said}\n" + difference(start, found)
         assert eventually(lambda: living() == before), f"{where}: {living()}"
     for command in case.after:
         child(command)
@@ -239,15 +241,13 @@ def example(name: str, command: str = "sleep 1000") -> Topology:
 
 
 DOCKER, TWO = example("docker-bridge.yaml"), example("two-networks.yaml")
-# One service on both networks, one on the outer, one command: what matters, at a third of the cost.
+# One service on both networks, one on the outer, no command: what matters, at a third of the cost.
 TWO = TWO.replace(
-    services=tuple(
-        one.replace(command=one.command if one.name == "web" else (), after=())
-        for one in TWO.services
-        if one.name != "db"
-    )
+    services=tuple(one.replace(command=(), after=()) for one in TWO.services if one.name != "db"),
 )
 NS1, NS2 = DOCKER.services
+ONE = DOCKER.replace(services=(NS1, NS2.replace(command=())))
+"""One that runs a command and a namespace alone: starting a command is most of the time."""
 EDITED = DOCKER.replace(
     services=(
         NS1.replace(ports=(PublishedPort(80, 9088),)),
@@ -275,17 +275,17 @@ DROPS = "iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP"
 
 CASES = {
     "network create": Case(create, remove, least=30),
-    "network rm": Case(remove, create, (create,), least=15),
-    "connect": Case(connect, disconnect, (create,), least=40),
-    "disconnect": Case(disconnect, connect, (create, connect), least=15),
+    "network rm": Case(remove, create, (create,), least=12),
+    "connect": Case(connect, disconnect, (create,), least=30),
+    "disconnect": Case(disconnect, connect, (create, connect), least=10),
     "publish": Case(publish, unpublish, (create, connect), least=8),
     "unpublish": Case(unpublish, publish, (create, connect, publish), least=8),
     "connect to the default network": Case(connect_default, disconnect_default, least=60),
-    "disconnect from the default network": Case(disconnect_default, connect_default, (connect_default,), least=30),
-    "up": Case(up(DOCKER), down(DOCKER), whole=False, least=100, shell=DROPS),
+    "disconnect from the default network": Case(disconnect_default, connect_default, (connect_default,), least=24),
+    "up": Case(up(ONE), down(ONE), whole=False, least=100, shell=DROPS),
     "up of two networks": Case(up(TWO), down(TWO), whole=False, least=100),
     "up after an edit": Case(up(EDITED), up(DOCKER), (up(DOCKER),), whole=False, least=60, after=(down(DOCKER),)),
-    "down": Case(down(DOCKER), up(DOCKER), (up(DOCKER),), least=30, whole=False, after=(down(DOCKER),)),
+    "down": Case(down(ONE), up(ONE), (up(ONE),), least=30, whole=False, after=(down(ONE),)),
     "run": Case(run, lambda host: None, (create,), whole=False, least=60),
 }
 

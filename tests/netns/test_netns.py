@@ -104,6 +104,76 @@ def test_inside_works_in_another_thread_and_gives_back_results_and_exceptions(pa
         netns.inside("/etc/hostname", own)
 
 
+def places():
+    """The namespaces of all our threads."""
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            found.append(os.readlink(f"/proc/self/task/{task}/ns/net"))
+        except OSError:  # it ended just now
+            continue
+    return found
+
+
+def test_who_visits_comes_home_and_ends_when_there_is_nothing_more_to_do(path):
+    netns.create(path)
+    for _ in range(3):
+        assert netns.inside(path, own) != own()
+        assert set(places()) == {own()}
+        with pytest.raises(OSError, match="setns"):
+            netns.inside("/etc/hostname", own)
+    first = netns.inside(path, _thread.get_ident)
+    assert netns.inside(path, _thread.get_ident) == first  # one thread, while it has work
+    before = time.monotonic()
+    while len(places()) > 1 and time.monotonic() < before + 5:
+        time.sleep(0.05)
+    assert len(places()) == 1
+    assert netns.inside(path, own) == f"net:[{netns.inode(path)}]"
+
+
+def test_visits_of_many_threads_meet_nobody_elses_namespace(path):
+    paths = [f"{path}-{number}" for number in range(4)]
+    for each in paths:
+        netns.create(each)
+    wanted = {each: f"net:[{netns.inode(each)}]" for each in paths}
+    wrong, ended = [], []
+
+    def work(each):
+        for _ in range(50):
+            if (found := netns.inside(each, own)) != wanted[each]:
+                wrong.append((each, found))
+        ended.append(each)
+
+    for each in paths:
+        _thread.start_new_thread(work, (each,))
+    before = time.monotonic()
+    while len(ended) < len(paths) and time.monotonic() < before + 20:
+        time.sleep(0.01)
+    for each in paths:
+        netns.remove(each)
+    assert sorted(ended) == paths
+    assert not wrong
+    assert set(places()) == {own()}
+
+
+def test_a_forked_child_visits_by_a_thread_of_its_own(path):
+    netns.create(path)
+    assert netns.inside(path, own) != own()
+    child = os.fork()
+    if not child:
+        os._exit(0 if netns.inside(path, own) == f"net:[{netns.inode(path)}]" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_visits_inside_visits(path):
+    netns.create(path)
+    netns.create(other := f"{path}-other")
+    found = netns.inside(path, lambda: (own(), netns.inside(other, own), own()))
+    assert found == (f"net:[{netns.inode(path)}]", f"net:[{netns.inode(other)}]", f"net:[{netns.inode(path)}]")
+    netns.remove(other)
+    assert set(places()) == {own()}
+
+
 def test_a_socket_belongs_to_the_namespace_of_the_thread_that_opened_it(path):
     from nsbridge.kernel.apply import index_of
     from nsbridge.kernel.rtnetlink import create_link

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -126,6 +127,98 @@ def test_rules_follow_services_that_come_and_go(lab: Lab, tmp_path: Path) -> Non
         assert not tell(lab, "web", "10.7.0.12", "mallory")
 
 
+@pytest.mark.proves("row 30", "row 56")
+def test_a_policy_changes_in_one_moment(lab: Lab, tmp_path: Path) -> None:
+    """A deny that moves to another map, since an exception comes before it, is open at no time: here is a flood."""
+    alone = ruled(tmp_path, "deny: 'mallory -> db'", policy="allow")
+    behind = ruled(tmp_path, "allow: 'mallory -> db:9999/udp'", "deny: 'mallory -> db'", policy="allow")
+    stop = threading.Event()
+
+    def flood() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            while not stop.is_set():
+                with suppress(OSError):
+                    sock.sendto(b"boo", ("10.7.0.10", EAR))
+
+    with up(alone) as host, Ear("db") as ear:
+        flooding = threading.Thread(target=inside, args=(path("mallory"), flood))
+        flooding.start()
+        try:
+            for _ in range(4):
+                for rules in (behind, alone):
+                    (change,) = topology.up(host, rules).changes
+                    assert [step.verb for step in change.steps] == ["swap"] or rules is alone
+        finally:
+            stop.set()
+            flooding.join()
+        assert not ear.hears(b"boo")
+        assert "counter packets 0" not in lab.sh("nft list chain inet nsbridge deny").out
+
+
+@pytest.mark.proves("row 56", "row 62")
+def test_the_host_is_a_target(lab: Lab, tmp_path: Path) -> None:
+    lab.serve("host", "tcp:5432", "tcp:5433")
+    rules = ruled(
+        tmp_path, "allow: 'web -> host:5432'", "reject: 'town -> host'", "deny: 'far -> host:5433/tcp'", policy="allow"
+    )
+    with up(rules) as host:
+        lab.serve("web", "udp:9000", ns="web")
+        lab.sh("ip neigh flush all; ip -6 neigh flush all", "web")
+        for address in ("10.7.0.1", "fd07::1", HOST4):
+            assert lab.tcp(address, 5432, "web").server == "host"
+            # Told at once, but a connect() that is still under way hears it only when it asks again, after a second.
+            assert lab.tcp(address, 5433, "web", timeout_s=1.6).error == "Connection refused"
+            assert not lab.tcp(address, 5432, "mallory", timeout_s=0.3)
+        assert lab.sh("ping -c1 -W1 10.7.0.1", "mallory", check=False).status
+        assert lab.tcp("10.8.0.1", 5432, "far").server == "host"
+        assert lab.tcp("10.8.0.1", 5433, "far", timeout_s=0.3).error == "no answer"
+        # It is about sockets of the host: ports it publishes for others are theirs.
+        assert lab.udp(HOST4, 9100, "mallory").server == "web"
+        assert lab.tcp("10.7.0.1", 5432).server == "host"
+        assert topology.decide(host, rules).changes == ()
+        endpoints.disconnect(host, "town", "web")
+        assert "10.7.0.11" not in lab.sh("nft list map inet nsbridge host4_1").out
+        topology.up(host, ruled(tmp_path, policy="allow").replace(policy=()))
+        assert lab.tcp("10.7.0.1", 5432, "mallory").server == "host"
+
+
+@pytest.mark.proves("row 56", "S10")
+def test_an_internal_network_reaches_of_the_host_what_a_rule_names(lab: Lab, tmp_path: Path) -> None:
+    lab.serve("host", "tcp:5432", "tcp:5433")
+    file = tmp_path / "nsbridge.yaml"
+    file.write_text(
+        "name: shut\nservices: { db: { networks: [shut] } }\n"
+        "networks: { shut: { internal: true, ipam: { config: [{ subnet: 10.7.0.0/24 }] } } }\n"
+        "policy: [ { allow: 'db -> host:5432' } ]\n"
+    )
+    with up(read(file)):
+        assert lab.tcp("10.7.0.1", 5432, "db").server == "host"
+        assert lab.tcp("10.7.0.1", 5433, "db", timeout_s=0.3).error == "no answer"
+
+
+@pytest.mark.proves("row 62")
+def test_the_log_is_not_flooded(lab: Lab, tmp_path: Path) -> None:
+    rules = ruled(tmp_path, "deny: 'mallory -> db', log: true", policy="allow")
+    with up(rules):
+        listed = lab.sh("nft -a list chain inet nsbridge deny_log").out
+        (text, handle) = re.findall(
+            r"(limit rate 10/second burst 50 packets log prefix .*) comment .* # handle (\d+)", listed
+        )[0]
+        counting = text.replace(" log ", " counter log ")
+        lab.sh(["nft", f"replace rule inet nsbridge deny_log handle {handle} {counting}"])
+
+        def flood() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for _ in range(300):
+                    sock.sendto(b"boo", ("10.7.0.10", EAR))
+
+        inside(path("mallory"), flood)
+        logged = int(re.findall(r"counter packets (\d+)", lab.sh("nft list chain inet nsbridge deny_log").out)[0])
+        denied = int(re.findall(r"counter packets (\d+)", lab.sh("nft list chain inet nsbridge deny").out)[0])
+        assert denied >= 300
+        assert 50 <= logged <= 60
+
+
 @pytest.mark.proves("row 57", "S28")
 def test_the_administrators_rules_survive_us(lab: Lab) -> None:
     ports = {"web": (PublishedPort(EAR, 9100, "udp"),)}
@@ -204,6 +297,21 @@ def test_gateway_modes_and_trusted_interfaces(lab: Lab) -> None:
             lab.sh(f"ping -c1 -W1 {OUTSIDE4}", "db", check=False)
             own = "packets 0" not in lab.sh("nft list table inet x; nft delete table inet x", OUTSIDE).out
             assert own is (wishes.get("gateway_mode4") == "routed")  # it leaves with its own address
+
+
+@pytest.mark.proves("S16", "row 13", "row 49")
+@pytest.mark.parametrize("call", [0, 1])
+def test_neighbours_stay_apart_on_a_routed_network_too(lab: Lab, call: int) -> None:
+    """What is published there is open at the endpoint's own address, but not to those who may not talk to it."""
+    ports = {"web": (PublishedPort(EAR, 9100, "udp"),)}
+    with up(town("db", "web", ports=ports, icc=False, gateway_mode4="routed", gateway_mode6="routed")):
+        lab.sh(f"sysctl -qw net.bridge.bridge-nf-call-iptables={call} net.bridge.bridge-nf-call-ip6tables={call}")
+        assert ways_in(lab)["direct"]
+        assert ways_in(lab)["direct6"]
+        for address in ("10.7.0.11", "fd07::11"):
+            assert not tell(lab, "db", address, "web")
+            assert lab.sh(f"ping -c1 -W1 {address}", "db", check=False).status
+        lab.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
 
 
 @pytest.mark.proves("S10", "row 29", "row 49")

@@ -354,6 +354,9 @@ def test_whose_address_leaves(lab: Lab, ours: Host) -> None:
         for address, wanted in ((OUTSIDE4, wanted4), (OUTSIDE6, wanted6)):
             reply = eventually(lambda ns=ns, address=address: lab.tcp(address, 80, ns))
             assert seen(reply) == ("outside", wanted), ns
+    lab.serve("host", "tcp:7070")
+    for gateway in GATEWAY:  # what the host tells itself doesn't leave
+        assert seen(lab.tcp(gateway, 7070)) == ("host", gateway)
     publish(ours, "f", "8080:80")
     assert seen(lab.tcp(HOST4, 8080, OUTSIDE)) == ("f", OUTSIDE4)  # the way in stays as it is
     assert seen(lab.tcp(HOST4, 8080, "f")) == ("f", "10.53.0.1")
@@ -377,11 +380,13 @@ TARGETS = {
     "`[::1]`": ("", "::1"),
     "the gateway's address": GATEWAY,
     "its own gateway's address": GATEWAY_C,
+    "another network's gateway's address": GATEWAY_C,
     "the endpoint's address, port 80": A,
 }
 SOURCES = {
     "its own address": {OUTSIDE: (OUTSIDE4, OUTSIDE6), "c": C, "b": B, "a": A, None: (HOST4, HOST6)},
     "the gateway's address": dict.fromkeys((OUTSIDE, "c", "b", "a", None), GATEWAY),
+    "the address it asked": {None: GATEWAY_C},
     "no answer": dict.fromkeys((OUTSIDE, "c", "b", "a", None), ("", "")),
 }
 

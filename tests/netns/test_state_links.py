@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import settled
 from lab import HOST4, HOST6, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, inside
 
+from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.engine import addresses, endpoints, networks, services, topology
 from nsbridge.engine.endpoints import Wish
 from nsbridge.errors import InvalidIntent, KernelError, NotFound, Taken, Unsupported
 from nsbridge.files import parts
-from nsbridge.model.endpoint import PublishedPort
+from nsbridge.model.endpoint import Endpoint, PublishedPort
 from nsbridge.model.limits import Limits
 from nsbridge.model.network import Network, StaticRoute, Subnet
 from nsbridge.model.service import Attachment, Service, Topology
+from nsbridge.plan.diff import adding
 from nsbridge.wiring import open_host
 
 if TYPE_CHECKING:
     from nsbridge.engine.host import Host
-    from nsbridge.model.endpoint import Endpoint
 
 pytestmark = pytest.mark.netns
 
@@ -409,3 +412,28 @@ def test_ipvlan_where_the_kernel_has_it(lab: Lab) -> None:
         pytest.skip("this kernel has no ipvlan: only the refusal was tested")
     join(host, lab, "one", "wire")
     assert lab.sh(f"ping -c1 -W1 {OUTSIDE4}", "one").status == 0
+
+
+@pytest.mark.proves("row 5")
+def test_a_killed_command_takes_nobody_elses_link_along(lab: Lab) -> None:
+    """Two want the same name in one namespace; the one who is refused dies before it writes that down."""
+    lab.sh("ip link set up0 promisc on")
+    host = wire(lab, "macvlan")
+    join(host, lab, "one", "wire", ifname="eth0")
+    network = host.store.network("wire")
+    before = lab.sh("ip -4 -o address; ip route", "one").out
+    late = Endpoint(
+        "wire", "late", lab.ns("one"), addresses=(ip_interface("198.51.100.200/24"),), mac="02:00:00:00:00:99"
+    )
+    index = host.kernel.link_index("up0")
+    op = host.operation("connect late to wire").__enter__()
+    (step,) = adding(endpoint_things(network, late, mtu=1500, bridge_index=index))
+    with pytest.raises(KernelError, match="File exists"):
+        op.step(step)
+    os.close(op._fd)  # what a kill does: the journal says that the step was begun, and nobody holds it
+    host.open()
+    assert not list((Path(host.store.root) / "journal").iterdir())
+    assert lab.sh("ip -4 -o address; ip route", "one").out == before
+    assert lab.sh(f"ping -c1 -W1 {OUTSIDE4}", "one").status == 0
+    endpoints.disconnect(host, "wire", "one")
+    assert [link["ifname"] for link in ip(lab, "link", "one")] == ["lo"]

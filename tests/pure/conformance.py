@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from worlds import states
 
 from nsbridge.desired.ruleset import skeleton
+from nsbridge.engine.entries import Began, walk_back
 from nsbridge.errors import KernelError
-from nsbridge.firewall.ruleset import Element
+from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.model.names import BRIDGE_GROUP, PORT_GROUP, TABLE
-from nsbridge.plan.diff import adding, diff, removing
+from nsbridge.plan.diff import adding, diff, exchange, removing
 from nsbridge.plan.step import Step
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
@@ -264,6 +265,30 @@ class KernelConformance:
         assert seen(kernel, after) == EMPTY | after
         do(kernel, [step.undo() for step in reversed(plan.steps)])
         assert seen(kernel, before) == EMPTY | before
+
+    def test_elements_are_swapped_in_one_step(self, kernel: Kernel) -> None:
+        """A deny that moves behind a new exception which it overlaps, as a policy's does."""
+        host, everywhere = ip_network("10.9.0.2/32"), ip_network("0.0.0.0/0")
+        old = Element(TABLE, "out4_1", (host, everywhere, "any", Span(0, 65535)), ("goto deny",))
+        new = (
+            Element(TABLE, "out4_1", (host, ip_network("10.9.0.3/32"), "tcp", 80), ("goto allow",)),
+            old.replace(set="out4_2"),
+        )
+        do(kernel, adding((SKELETON, old)))
+        (step,) = exchange(KernelState((old,)), KernelState(new))
+        kernel.do(step)
+        assert seen(kernel, (SKELETON,)) == EMPTY | (SKELETON, *new)
+        for _ in range(2):  # as recovery does after a crash, which may come again
+            walk_back(kernel, None, [Began(step)])  # type: ignore[arg-type]
+            assert seen(kernel, (SKELETON,)) == EMPTY | (SKELETON, old)
+        kernel.do(Step("remove", (old,)))
+        kernel.do(step)  # what is gone already doesn't matter
+        assert seen(kernel, (SKELETON,)) == EMPTY | (SKELETON, *new)
+        with pytest.raises(KernelError) as caught:
+            kernel.do(Step("swap", (PORT, new[0]), (new[1],)))
+        assert (caught.value.errno, caught.value.thing) == (errno.EEXIST, new[0])
+        assert not caught.value.done
+        assert seen(kernel, (SKELETON,)) == EMPTY | (SKELETON, *new)
 
     def test_small_questions(self, kernel: Kernel) -> None:
         do(kernel, adding((BRIDGE, SKELETON, PORT)))

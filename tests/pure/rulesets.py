@@ -18,6 +18,7 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Limit,
     Masquerade,
     Match,
     Return,
@@ -136,12 +137,13 @@ LOOKUPS = st.sampled_from(
         InSet(("ip6 daddr",), "hidden6", negate=True),
     ]
 )
+LIMITS = st.builds(Limit, st.integers(1, 10**6), st.integers(1, 2**32 - 1))
 ENDS = st.sampled_from([Accept(), Drop(), Return(), Goto("side"), Jump("side")])
 
 
 @st.composite
 def rules(draw: st.DrawFn) -> Rule:
-    body = draw(st.lists(MATCHES | LOOKUPS | st.just(Counter()), max_size=5))
+    body = draw(st.lists(MATCHES | LOOKUPS | LIMITS | st.just(Counter()), max_size=5))
     bits = draw(st.lists(st.integers(1, 2**32 - 1).map(SetMarkBits), max_size=1))
     return Rule((*body, *bits, draw(ENDS)), why=draw(st.text(max_size=200).filter(lambda text: "\0" not in text)))
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbridge.engine import endpoints, gc, networks, services, topology
+from nsbridge.engine import doctor, endpoints, gc, networks, services, topology
 from nsbridge.engine.endpoints import Wish
 from nsbridge.engine.host import Host
 from nsbridge.errors import Exhausted, InUse, InvalidIntent, NotFound, PortTaken, Taken
+from nsbridge.firewall.ruleset import Element
 from nsbridge.kernel.fake import FakeKernel
 from nsbridge.kernel.interface import HostFacts
 from nsbridge.model.endpoint import PublishedPort
@@ -23,7 +24,7 @@ from nsbridge.model.service import Attachment, Service, Topology
 from nsbridge.plan.diff import adding
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.simulate import simulate
-from nsbridge.state.things import Netns, Sysctl
+from nsbridge.state.things import Address, Netns, Sysctl
 from nsbridge.store.store import Store
 
 SPACES = tuple(f"/run/netns/n{number}" for number in range(9))
@@ -206,6 +207,37 @@ def test_what_is_foreseen_is_what_comes(host: Host) -> None:
     links = {thing.identity for thing in host.kernel.state if thing.identity[0] in ("link", "address", "table")}
     assert {each for each in links if each[0] == "link"} <= seen
     assert state == KernelState()
+
+
+def test_further_addresses_are_foreseen_too(host: Host) -> None:
+    also = tuple(map(ip_address, ("10.7.0.40", "169.254.7.7")))
+    service = Service("many", attachments=(Attachment("lab_default", also=also),), project="lab")
+    many = LAB.replace(services=(service,))
+    steps = [step for change in topology.decide(host, many).changes for step in change.steps]
+    seen = {thing.identity for step in steps for thing in step.things}
+    topology.up(host, many)
+    assert {thing.identity for thing in host.kernel.state.of(Address)} <= seen
+    assert {("address", service.netns, "eth0", one) for one in ("10.7.0.40/24", "169.254.7.7/16")} <= seen
+
+
+@pytest.mark.proves("row 49")
+def test_a_port_without_nat_takes_none_of_the_hosts(host: Host) -> None:
+    host.kernel.listening = frozenset([("tcp", 8080)])
+    routed = LAB.networks[0].replace(gateway_mode4="routed")
+    services = tuple(one.replace(ports=(PublishedPort(80, 8080),)) for one in LAB.services)
+    topology.up(host, LAB.replace(networks=(routed,), services=services))
+    doors = {thing.key for thing in host.kernel.state.of(Element) if thing.set == "routed4"}
+    assert {(port, proto) for _, proto, port in doors} == {(80, "tcp")}
+    assert len(doors) == 2
+    assert not [found for found in doctor.examine(host) if "listens" in found.what]
+    nat = LAB.replace(services=(services[0],))
+    topology.down(host, "lab")
+    with pytest.raises(PortTaken):
+        topology.up(host, nat)
+    # Where one family has NAT, its port is one of the host's.
+    six = routed.replace(gateway_mode4="nat", gateway_mode6="routed", ipv6=True)
+    with pytest.raises(PortTaken):
+        topology.up(host, nat.replace(networks=(six,)))
 
 
 @pytest.mark.proves("row 90")

@@ -596,3 +596,19 @@ def test_the_package_itself_imports_neither_reader_nor_checker():
     code = "import sys, nsbridge.files as f; f.find_default(); print({'pydantic', 'ruamel'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.proves("row 49")
+def test_ports_of_networks_without_nat_may_have_one_number(tmp_path):
+    text = """
+services:
+  one: {networks: [lab], ports: ["8080:80"]}
+  two: {networks: [lab], ports: ["8080:80"]}
+networks:
+  lab: {driver_opts: {com.docker.network.bridge.gateway_mode_ipv4: MODE}}
+"""
+    (tmp_path / "f.yaml").write_text(text.replace("MODE", "routed"))
+    assert [len(one.ports) for one in files.read(tmp_path / "f.yaml", environ={}).services] == [1, 1]
+    (tmp_path / "f.yaml").write_text(text.replace("MODE", "nat"))
+    with pytest.raises(InvalidFile, match="host port 8080/tcp goes to service 'one' already"):
+        files.read(tmp_path / "f.yaml", environ={})

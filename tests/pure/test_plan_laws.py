@@ -12,7 +12,8 @@ from worlds import states
 
 from nsbridge import codec
 from nsbridge.errors import KernelError
-from nsbridge.plan.diff import PUBLISH, adding, diff, phase, removing
+from nsbridge.firewall.ruleset import Element, Table
+from nsbridge.plan.diff import PUBLISH, adding, diff, exchange, phase, removing
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.simulate import simulate
 from nsbridge.state.things import Address, Route
@@ -91,3 +92,15 @@ def test_a_route_comes_again_with_another_address_of_its_link() -> None:
 
     steps = diff(state("10.0.0.2/24"), state("10.0.0.3/24")).steps
     assert [(step.verb, route in step.things) for step in steps] == [("remove", True), ("add", True)]
+
+
+@given(states(), states())
+def test_elements_are_exchanged_in_one_step(before: KernelState, after: KernelState) -> None:
+    tables = KernelState(thing for state in (before, after) for thing in state if isinstance(thing, Table))
+    old, new = (KernelState(thing for thing in state if isinstance(thing, Element)) for state in (before, after))
+    steps = exchange(old, new)
+    assert len({step.verb for step in steps}) <= 1
+    there = reduce(simulate, steps, tables | old)
+    assert there == tables | new
+    assert reduce(simulate, (step.undo() for step in reversed(steps)), there) == tables | old
+    assert codec.loads(codec.dumps(steps)) == steps

@@ -166,6 +166,54 @@ def test_one_of_several_is_found_again(host: Host) -> None:
         endpoints.publish(host, "b", (asked,))
 
 
+# ------------------------------------------------------------------ routed networks
+
+
+def doors(host: Host) -> set[tuple[object, ...]]:
+    return {one.key for digit in "46" for one in host.kernel.elements(("inet", "nsbridge"), f"routed{digit}")}
+
+
+def test_two_ports_may_open_one_door(host: Host) -> None:
+    networks.create(host, Network("far", (Subnet(ip_network("10.2.0.0/24")),), gateway_mode4="routed"))
+    endpoints.connect(host, Wish("r", "/run/netns/a", Attachment("far", ifname="eth1")))
+    door = (ip_address("10.2.0.2"), "tcp", 80)
+    first, second, third = short_ports("8080:80")[0], short_ports("8081:80")[0], short_ports("80")[0]
+    endpoints.publish(host, "r", (first, second))
+    endpoints.publish(host, "r", (third,))
+    assert doors(host) == {door}
+    endpoints.unpublish(host, "r", (first,))
+    assert doors(host) == {door}
+    endpoints.unpublish(host, "r", (PublishedPort(80),))
+    assert doors(host) == set()
+    endpoints.publish(host, "r", (second, *short_ports("8082-8083:81")))
+    assert doors(host) == {door, (ip_address("10.2.0.2"), "tcp", 81)}
+    endpoints.disconnect(host, "far", "r")
+    assert doors(host) == set()
+
+
+def test_what_a_door_cant_say() -> None:
+    """A port for one interface would be open to all; one for this host alone, that reaches the endpoint anyway, too."""
+    routed = WEB.replace(gateway_mode4="routed", gateway_mode6="routed")
+    assert port_things(routed, A, short_ports("127.0.0.1:8080:80")[0]) == ()
+    with pytest.raises(InvalidIntent, match="can't be for eth0 alone: its network is routed"):
+        port_things(routed, A, short_ports("eth0:8080:80")[0])
+
+
+def test_a_shared_port_is_translated_where_there_is_nat(host: Host) -> None:
+    modes = Network(
+        "half", (Subnet(ip_network("10.2.0.0/24")), Subnet(ip_network("fd02::/64"))), gateway_mode6="routed"
+    )
+    networks.create(host, modes)
+    more = Attachment("half", ifname="eth1", also=(ip_address("10.2.0.9"), ip_address("169.254.7.7")))
+    endpoints.connect(host, Wish("r", "/run/netns/a", more))
+    endpoints.publish(host, "r", (PublishedPort(80, 8080, share=True),), "half")
+    endpoints.publish(host, "b", (PublishedPort(80, 8080, share=True),))
+    turns = [one.data[0] for one in host.kernel.elements(("inet", "nsbridge"), "turns4")]
+    assert turns.count(ip_address("10.2.0.2")) == turns.count(ip_address("10.1.0.3")) == TURNS / 2
+    assert {one.data[0] for one in host.kernel.elements(("inet", "nsbridge"), "turns6")} == {ip_address("fd01::3")}
+    assert {key[0] for key in doors(host)} == {ip_address("fd02::2")}
+
+
 # ------------------------------------------------------------------ networks
 
 

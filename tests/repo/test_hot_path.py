@@ -87,6 +87,7 @@ def test_the_test_would_notice() -> None:
 
 HOT_VERBS = {"connect": "nsbridge.frontends.cli.endpoints"}
 HOT_VERBS |= dict.fromkeys(("disconnect", "publish", "unpublish"), HOT_VERBS["connect"])
+HOT_VERBS |= dict.fromkeys(("port", "ps"), "nsbridge.frontends.cli.looking")
 """The one-shot verbs that are called for every endpoint or port, and where they are done."""
 
 HOT_LINES = (
@@ -95,6 +96,9 @@ HOT_LINES = (
     "disconnect lab ns1",
     "publish web 8088:80 8089:81",
     "unpublish web 8088:80 --net lab",
+    "port web",
+    "port web 80/tcp",
+    "ps --all",
 )
 
 DISPATCHED = """
@@ -107,6 +111,8 @@ verb, length = find(words)
 args = plain.arguments(verb, words[length:])
 assert args is not None, "argparse would be asked"
 parse.ports("-p", getattr(args, "publish", None) or getattr(args, "ports", ()))
+if getattr(args, "port", ""):
+    parse.inner_port(args.port)
 __import__(sys.argv[3])
 __import__("nsbridge.wiring")
 print(*sys.modules)

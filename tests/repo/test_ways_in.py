@@ -54,6 +54,9 @@ NETWORKS = [
     ("mode", "mode", "-o macvlan_mode ipvlan_mode", "macvlan_mode ipvlan_mode"),
     ("vlan", "vlan", "-o vlan", "vlan"),
     ("vrf", "vrf", "-o vrf", "vrf"),
+    ("inhibit_ipv4", "inhibit_ipv4", f"-o {BRIDGE}inhibit_ipv4", f"{BRIDGE}inhibit_ipv4"),
+    ("advertise", "advertise", f"-o {DOCKER}advertise_addr_nmsgs", f"{DOCKER}advertise_addr_nmsgs"),
+    ("advertise_ms", "advertise_ms", f"-o {DOCKER}advertise_addr_ms", f"{DOCKER}advertise_addr_ms"),
 ]  # fmt: skip
 WITHOUT_MEANING = {"enable_ipv4": "only true", "external": "not made, but looked for", "ipam": "holds others",
                    "driver_opts": "holds others"}  # fmt: skip

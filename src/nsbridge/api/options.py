@@ -31,7 +31,9 @@ class NetworkOptions(TypedDict, total=False):
     bridge: its interface on the host, named after the network when empty. unmanaged: that bridge is somebody else's,
     and stays as it is. driver: ``macvlan`` and ``ipvlan`` are on the wire of `parent`, a link of the host, in `mode`
     (``bridge``, ``private``, ``vepa``, ``passthru``; ``l2``, ``l3``, ``l3s``). vlan: of the bridge, in which its
-    endpoints are. vrf: the one that somebody else's bridge has to be in. labels: notes of your own.
+    endpoints are. vrf: the one that somebody else's bridge has to be in. inhibit_ipv4: the bridge gets no IPv4
+    address. advertise, advertise_ms: how often an endpoint that comes tells its neighbours its addresses, and how many
+    milliseconds apart. labels: notes of your own.
     """
 
     subnet: str | Network_ | Iterable[str | Network_]
@@ -60,6 +62,9 @@ class NetworkOptions(TypedDict, total=False):
     mode: str
     vlan: int
     vrf: str
+    inhibit_ipv4: bool
+    advertise: int
+    advertise_ms: int
     labels: Mapping[str, str]
 
 

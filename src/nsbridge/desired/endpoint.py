@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from nsbridge.desired.guard import guard_elements
 from nsbridge.errors import InvalidIntent
-from nsbridge.model.names import ALIAS, PORT_GROUP, route_table
+from nsbridge.model.names import ALIAS, PORT_GROUP, route_table, wire_group
 from nsbridge.model.network import DRIVERS
 from nsbridge.state.things import HOST, Address, Link, Route, RoutingRule, Shaper, Sysctl
 
@@ -54,7 +54,7 @@ def _pair(network: Network, endpoint: Endpoint, mtu: int, bridge_index: int) -> 
     return outer, inner
 
 
-def _on_the_wire(network: Network, endpoint: Endpoint, mtu: int, parent_index: int) -> Link:
+def _on_the_wire(network: Network, endpoint: Endpoint, mtu: int) -> Link:
     """A link of its own on the host's: no other end on the host, so its mark is inside."""
     if endpoint.limits.ingress:
         raise InvalidIntent(
@@ -65,7 +65,7 @@ def _on_the_wire(network: Network, endpoint: Endpoint, mtu: int, parent_index: i
         endpoint.netns,
         endpoint.ifname,
         network.driver,
-        group=PORT_GROUP + parent_index,
+        group=wire_group(network.name, endpoint.name),
         mac="" if network.driver == "ipvlan" else endpoint.mac,
         mtu=mtu,
         autoconf=network.subnet(6) is not None,
@@ -144,7 +144,7 @@ def endpoint_things(network: Network, endpoint: Endpoint, *, mtu: int, bridge_in
     if network.driver == "bridge":
         found[:0] = [*guard_elements(network, endpoint), *_pair(network, endpoint, mtu, bridge_index)]
     else:
-        found[:0] = [_on_the_wire(network, endpoint, mtu, bridge_index)]
+        found[:0] = [_on_the_wire(network, endpoint, mtu)]
     found += [
         Address(endpoint.netns, endpoint.ifname, address, why=f"address of {endpoint.name!r} on {network.name!r}")
         for address in endpoint.addresses

@@ -71,7 +71,7 @@ def _bridge_options(network: Network) -> tuple[tuple[str, int], ...]:
 def bridge_things(network: Network, mtu: int) -> tuple[Thing, ...]:
     """Return the bridge, its addresses and its settings. mtu: bytes."""
     name = network.ifname
-    v4, v6 = network.has_gateway(4), network.has_gateway(6)
+    v4, v6 = network.is_routed(4), network.has_gateway(6)
     first = network.subnets[0].gateway_interface.ip if network.subnets else ""
     found: list[Thing] = [
         Link(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from nsbridge.errors import InvalidIntent
 from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.model.names import TABLE
-from nsbridge.model.policy import IN_LEVELS, OUT_LEVELS
+from nsbridge.model.policy import LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,10 +34,9 @@ def levels(rules: Sequence[PolicyRule]) -> tuple[int, ...]:
     found: list[int] = []
     for place, rule in enumerate(rules):
         level = 1 + max((found[i] for i in range(place) if rules[i].meets(rule)), default=0)
-        most = OUT_LEVELS if rule.way == "out" else IN_LEVELS
-        if level > most:
+        if level > LEVELS[rule.way]:
             raise InvalidIntent(
-                f"rule '{rule}' overlaps {most} others that overlap one another",
+                f"rule '{rule}' overlaps {LEVELS[rule.way]} others that overlap one another",
                 fix="make rules of equal verdict one, or narrow some so that they no longer meet",
             )
         found.append(level)
@@ -47,20 +46,21 @@ def levels(rules: Sequence[PolicyRule]) -> tuple[int, ...]:
 def rule_elements(
     rule: PolicyRule, level: int, source: Iterable[Network_], target: Iterable[Network_]
 ) -> list[Element]:
-    """Return the elements of one rule between these addresses."""
+    """Return the elements of one rule between these addresses; of the host's none matters."""
     verdict = (f"goto {_CHAINS[rule.verdict]}{'_log' if rule.log else ''}",)
-    targets = tuple(target)
-    found = []
+    targets, found = tuple(target), []
     for start in source:
-        for end in targets:
-            if start.version != end.version:
-                continue
-            name = f"{rule.way}{start.version}_{level}"
+        if rule.way == "host":
+            places: list[tuple[Network_, ...]] = [(start,)]
+        else:
+            places = [(start, end) for end in targets if end.version == start.version]
+        name = f"{rule.way}{start.version}_{level}"
+        for place in places:
             for proto in rule.protocols:
                 kind = "icmpv6" if proto == "icmp" and start.version == 6 else proto
                 for first, last in rule.ports:
                     port = Span(first, last) if first != last else first
-                    found.append(Element(TABLE, name, (start, end, kind, port), verdict, why=str(rule)))
+                    found.append(Element(TABLE, name, (*place, kind, port), verdict, why=str(rule)))
     return found
 
 

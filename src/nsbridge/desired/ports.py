@@ -29,6 +29,10 @@ SPECIAL = ("bound", "face", "ranges")
 """The maps in which a port doesn't stand under its number alone."""
 
 
+DOORS = {4: "routed4", 6: "routed6"}
+"""The sets of ports that are reached at their endpoint's own address, by IP version."""
+
+
 def bound_by_default(network: Network, port: PublishedPort) -> PublishedPort:
     """Return the port as it is published on this network, which may say where those go that don't say it themselves."""
     if network.host_binding is None or port.host_ip is not None or port.interface or port.share:
@@ -66,10 +70,7 @@ def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tu
             continue
         reachable = True
         if network.gateway_mode(version) == "routed":
-            # Reached at its own address, so the host's port and address don't matter (as with Docker).
-            said = f"{port.target}/{port.proto} of {endpoint.name!r}, without NAT"
-            doors = [(target, port.proto, port.target + more) for more in range(port.count)]
-            found += [Element(TABLE, f"routed{version}", door, why=said) for door in doors]
+            found += _doors(version, endpoint, port, target)
         elif not port.share:
             found += _elements(version, port, target, f"{port} of {endpoint.name!r}")
     if not reachable:
@@ -80,6 +81,23 @@ def port_things(network: Network, endpoint: Endpoint, port: PublishedPort) -> tu
             fix="give the network a subnet of that family, or publish on an address of the other",
         )
     return tuple(found)
+
+
+def _doors(version: int, endpoint: Endpoint, port: PublishedPort, target: Address_) -> list[Element]:
+    """A port of a routed network is reached at its own address, so the host's port and address don't matter (Docker).
+
+    One that is for this host alone needs no door: the host reaches the endpoint anyway.
+    """
+    if port.interface:
+        raise InvalidIntent(
+            f"port {port} of {endpoint.name!r} can't be for {port.interface} alone: its network is routed",
+            fix="publish it without an interface, or name that one in trusted_host_interfaces",
+        )
+    if port.host_ip is not None and port.host_ip.is_loopback:
+        return []
+    said = f"{port.target}/{port.proto} of {endpoint.name!r}, without NAT"
+    doors = [(target, port.proto, port.target + more) for more in range(port.count)]
+    return [Element(TABLE, DOORS[version], door, why=said) for door in doors]
 
 
 def _elements(version: int, port: PublishedPort, target: Address_, why: str) -> list[Element]:
@@ -113,9 +131,25 @@ def _whole(version: int, bound: Address_ | None) -> object:
     return ip_network(bound) if bound is not None else ip_network("0.0.0.0/0" if version == 4 else "::/0")
 
 
+def everywhere(version: int) -> Address_:
+    """The address that stands for all of an IP version's."""
+    from ipaddress import IPv4Address, IPv6Address
+
+    return IPv4Address(0) if version == 4 else IPv6Address(0)
+
+
 def ports_things(network: Network, endpoint: Endpoint) -> tuple[Element, ...]:
-    """Return the map elements of all the endpoint's published ports."""
-    return tuple([element for port in endpoint.ports for element in port_things(network, endpoint, port)])
+    """Return the map elements of all the endpoint's published ports; of several that open one door, one."""
+    found = [element for port in endpoint.ports for element in port_things(network, endpoint, port)]
+    return tuple(dict.fromkeys(found)) if network.routed else tuple(found)
+
+
+def held_by_none(network: Network, endpoint: Endpoint, things: Iterable[Element]) -> tuple[Element, ...]:
+    """Return those of the things that no port of the endpoint holds: of a routed network two may hold the same."""
+    if not network.routed:
+        return tuple(things)
+    held = frozenset(ports_things(network, endpoint))
+    return tuple([thing for thing in dict.fromkeys(things) if thing not in held])
 
 
 # ports that several endpoints share

@@ -12,8 +12,8 @@ doesn't grow with what is published. How a packet meets the chains:
   rule in a foreign chain which drops can let it pass; what isn't allowed is dropped. An accept ends only this
   base chain, a drop ends the packet.
 - ``admin``: rules of the administrator's, the first that traffic of our networks meets. We never write here.
-- ``policy_out`` and ``policy_in``: what files allow, deny and reject (desired/policy.py), level by level, for new
-  connections that endpoints begin, and for those that come from outside.
+- ``policy_out``, ``policy_in`` and ``policy_host``: what files allow, deny and reject (desired/policy.py), level by
+  level, for new connections that endpoints begin, that come from outside, and that endpoints begin with the host.
 - ``sources``: the way out and hairpin need another source, or the answer takes a road past conntrack.
 """
 
@@ -29,6 +29,7 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Limit,
     Log,
     Masquerade,
     Match,
@@ -41,7 +42,7 @@ from nsbridge.firewall.ruleset import (
     Vmap,
 )
 from nsbridge.model.names import ADMIN, MARK_BIT, TABLE
-from nsbridge.model.policy import IN_LEVELS, OUT_LEVELS
+from nsbridge.model.policy import LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,11 +160,21 @@ def _gateway() -> Chain:
                 _NOT_LO,
                 InSet((daddr,), f"subnets{digit}"),
                 InSet(("iifname", daddr), f"home{digit}", negate=True),
+                # Not answers: the host may have asked one network with the address it has on another.
+                Match("ct state", ("invalid", "new", "untracked")),
                 Counter(),
                 Drop(),
                 why="S4: a gateway answers only its own network and the host",
             )
         )
+    rules.append(
+        rule(
+            _OURS_IN,
+            Match("ct state", ("new",)),
+            Jump("policy_host"),
+            why="what files say about the host's own services",
+        )
+    )
     rules.append(
         rule(
             InSet(("iifname",), "internal"),
@@ -222,50 +233,57 @@ def _forwarding() -> Chain:
 def _direct() -> list[Rule]:
     """S5: the ways by which endpoints may be reached at their own addresses, each asked for."""
     found = [rule(InSet(("iifname", "oifname"), "trusted"), Goto("allow"), why="from a trusted interface")]
+    routed = InSet(("oifname", "nfproto"), "routed")
     for digit, ip in _FAMILIES:
         daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
-        found.append(
-            rule(InSet((daddr, "l4proto", "th dport"), f"routed{digit}"), Goto("allow"), why="published, without NAT")
-        )
-    routed = InSet(("oifname", "nfproto"), "routed")
-    for proto in ("icmp", "icmpv6"):
-        found.append(rule(routed, Match("l4proto", proto), Goto("allow"), why="a routed network answers to ping"))
+        # With icc off neighbours stay apart, also where br_netfilter shows their frames to this chain.
+        elsewhere = InSet(("iifname", daddr), f"home{digit}", negate=True)
+        door = InSet((daddr, "l4proto", "th dport"), f"routed{digit}")
+        icmp = Match("l4proto", "icmp" if ip == "ip" else "icmpv6")
+        found.append(rule(elsewhere, door, Goto("allow"), why="published, without NAT"))
+        found.append(rule(elsewhere, routed, icmp, Goto("allow"), why="a routed network answers to ping"))
     unprotected = InSet(("oifname", "nfproto"), "unprotected")
     found.append(rule(_NOT_IN, unprotected, Goto("allow"), why="gateway mode nat-unprotected"))
     return found
 
 
-def _policies() -> tuple[Chain, Chain]:
+def _policies() -> tuple[Chain, ...]:
     """New connections meet the levels in order; the first element that holds them decides."""
-    rules: dict[str, list[Rule]] = {"out": [], "in": []}
-    for way, levels in (("out", OUT_LEVELS), ("in", IN_LEVELS)):
+    rules: dict[str, list[Rule]] = {way: [] for way in LEVELS}
+    for way, levels in LEVELS.items():
         for level in range(1, levels + 1):
             for digit, ip in _FAMILIES:
-                fields: tuple[Field, ...] = (
-                    ("ip saddr", "ip daddr", "l4proto", "th dport")
-                    if ip == "ip"
-                    else ("ip6 saddr", "ip6 daddr", "l4proto", "th dport")
-                )
+                saddr: Field = "ip saddr" if ip == "ip" else "ip6 saddr"
+                daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
+                places = (saddr,) if way == "host" else (saddr, daddr)
+                fields: tuple[Field, ...] = (*places, "l4proto", "th dport")
                 rules[way].append(rule(Vmap(fields, f"{way}{digit}_{level}"), why=f"level {level}, IPv{digit}"))
     rules["out"].append(rule(Vmap(("iifname",), "defaults"), why="what a network lets its endpoints begin otherwise"))
     return (
         Chain("policy_out", tuple(rules["out"]), why="connections that endpoints begin"),
         Chain("policy_in", tuple(rules["in"]), why="connections from outside"),
+        Chain("policy_host", tuple(rules["host"]), why="connections that endpoints begin with the host itself"),
     )
 
 
 DENY_PREFIX, ALLOW_PREFIX = "nsbridge deny: ", "nsbridge allow: "
 """How lines in the kernel's log begin."""
+LOGGED = Limit(10, 50)
+"""How many lines each of these chains may write: an endpoint must not fill the host's disk."""
+
+
+def _logged(prefix: str, chain: str) -> tuple[Rule, ...]:
+    return rule(LOGGED, Log(prefix), why="not more than the log can take"), rule(Goto(chain), why="")
 
 
 def _verdicts() -> tuple[Chain, ...]:
     """Where elements of a policy lead."""
     return (
-        Chain("allow_log", (rule(Log(ALLOW_PREFIX), Goto("allow"), why=""),), why="allowed, and logged"),
+        Chain("allow_log", _logged(ALLOW_PREFIX, "allow"), why="allowed, and logged"),
         Chain("deny", (rule(Counter(), Drop(), why=""),), why="denied without a word"),
-        Chain("deny_log", (rule(Log(DENY_PREFIX), Goto("deny"), why=""),), why="denied, and logged"),
+        Chain("deny_log", _logged(DENY_PREFIX, "deny"), why="denied, and logged"),
         Chain("refuse", (rule(Counter(), Reject(), why=""),), why="denied, and the sender is told"),
-        Chain("refuse_log", (rule(Log(DENY_PREFIX), Goto("refuse"), why=""),), why="denied, told and logged"),
+        Chain("refuse_log", _logged(DENY_PREFIX, "refuse"), why="denied, told and logged"),
     )
 
 
@@ -298,7 +316,10 @@ def _allow() -> Chain:
 def _sources() -> Chain:
     loopback, _ = _loopback()
     rules = [
-        rule(_OURS_OUT, Match("ip saddr", loopback), Masquerade(), why="127.0.0.1 of the host becomes the gateway's")
+        rule(
+            Match("oifname", "lo"), Return(), why="what the host tells itself, from a gateway's address say, stays so"
+        ),
+        rule(_OURS_OUT, Match("ip saddr", loopback), Masquerade(), why="127.0.0.1 of the host becomes the gateway's"),
     ]
     for digit, ip in _FAMILIES:
         saddr: Field = "ip saddr" if ip == "ip" else "ip6 saddr"

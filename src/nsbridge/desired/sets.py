@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from nsbridge.firewall.ruleset import Set
-from nsbridge.model.policy import IN_LEVELS, OUT_LEVELS
+from nsbridge.model.policy import LEVELS
 
 
 def _policy_sets() -> tuple[Set, ...]:
     """Levels of a policy: within one no two elements overlap, an earlier one decides."""
     found = [Set("defaults", ("ifname",), ("verdict",), why="networks whose endpoints begin nothing unless allowed")]
-    for way, levels in (("out", OUT_LEVELS), ("in", IN_LEVELS)):
+    for way, levels in LEVELS.items():
         for digit in ("4", "6"):
             kind = f"ipv{digit}_addr"
-            key = (kind, kind, "inet_proto", "inet_service")
+            key = (kind, *(() if way == "host" else (kind,)), "inet_proto", "inet_service")
             for level in range(1, levels + 1):
                 found.append(Set(f"{way}{digit}_{level}", key, ("verdict",), interval=True))
     return tuple(found)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 
-from nsbridge.errors import InvalidIntent, Taken
+from nsbridge.errors import InvalidIntent, KernelError, Taken
 from nsbridge.model.names import mac_for
 from nsbridge.store import files, leases
 
@@ -70,13 +71,25 @@ def told_apart(network: str, address: Address_) -> str:
 
 
 def announce(host: Host, network: Network, endpoint: Endpoint) -> None:
-    """Tell the neighbours who has these addresses now, if they can have heard otherwise."""
+    """Tell the neighbours who has these addresses now, if they can have heard otherwise or the network says so."""
+    if not network.advertise:
+        return
     marks = [f"{host.store.root}/{told_apart(network.name, one.ip)}" for one in endpoint.addresses]
     old = [mark for mark in marks if os.path.exists(mark)]
-    if network.unmanaged or old or has_own_mac(endpoint):
+    if network.unmanaged or old or has_own_mac(endpoint) or network.advertise > 0:
         host.kernel.announce(endpoint)
         for mark in old:
             files.remove(mark)
+
+
+def announce_again(host: Host, network: Network, endpoint: Endpoint) -> None:
+    """Tell them as often as the network says. Takes its time, so the caller holds no lock any more."""
+    for _ in range(network.advertise - 1):
+        time.sleep(network.advertise_ms / 1000)
+        try:
+            host.kernel.announce(endpoint)
+        except KernelError:  # it went meanwhile
+            return
 
 
 def check_unused(host: Host, network: Network, addresses: Iterable[Interface_]) -> None:

@@ -171,8 +171,9 @@ def _bridge_calls(host: Host, facts: HostFacts) -> Iterator[Finding]:
 def _listeners(host: Host, facts: HostFacts) -> Iterator[Finding]:
     """Processes of the host behind a published port: nobody reaches them any more."""
     for endpoint in host.store.endpoints():
+        network = host.store.network(endpoint.network)
         for port in endpoint.ports:
-            if ports.listener(host, port):
+            if any(ports.listener(host, one) for one in ports.on_the_host(network, port)):
                 yield Finding(
                     "warning",
                     f"a process of this host listens on {port.host_text}/{port.proto}, published for {endpoint.name!r}",

@@ -6,7 +6,7 @@ from errno import EEXIST, ENODEV, ENOENT
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things
-from nsbridge.desired.ports import bound_by_default, ports_things
+from nsbridge.desired.ports import bound_by_default, held_by_none, ports_things
 from nsbridge.engine import addresses, names, networks, policies
 from nsbridge.engine.entries import Began, Hidden, Leased, Put, Turned
 from nsbridge.engine.ports import check_possible, publish_things
@@ -183,12 +183,15 @@ def connect(host: Host, wish: Wish) -> Endpoint:
                     host.store.name_lock(f"{to}/{name}"),
                     host.operation(f"connect {name} to {to}") as op,
                 ):
-                    endpoint = attach(host, op, host.store.network(to), wish)
+                    network = host.store.network(to)
+                    endpoint = attach(host, op, network, wish)
                     names.refresh(host, op, endpoint.netns, to, here=True)
-                    return endpoint
             except KernelError as err:
                 if last or not healing(host, to, err):
                     raise
+            else:
+                addresses.announce_again(host, network, endpoint)
+                return endpoint
     raise AssertionError("unreachable")
 
 
@@ -303,7 +306,7 @@ def unpublish(host: Host, name: str, ports: tuple[PublishedPort, ...], network: 
             raise NotFound(f"port {said} of {name!r} isn't published ({have})", fix="see `nsbridge port`")
         going = frozenset(gone)
         kept = endpoint.replace(ports=tuple(port for port in endpoint.ports if port not in going))
-        things = ports_things(on, endpoint.replace(ports=tuple(gone)))
+        things = held_by_none(on, kept, ports_things(on, endpoint.replace(ports=tuple(gone))))
         with host.operation(f"unpublish {' '.join(map(str, gone))} of {name}", "on") as op:
             path = host.store.endpoint_path(network, name)
             op.finish([*left_turns(endpoint, gone), *map(Began, removing(things)), Put(path, _record(kept))])

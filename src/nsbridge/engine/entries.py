@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from nsbridge.plan.diff import removing
 from nsbridge.plan.step import Step
-from nsbridge.state.things import Netns
+from nsbridge.state.things import HOST, Address, Link, Netns, Route, Shaper, Sysctl
 from nsbridge.store import files, hosts, leases
 from nsbridge.values import Value
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsbridge.kernel.interface import Kernel
     from nsbridge.model.endpoint import Proto
-    from nsbridge.state.things import Address_
+    from nsbridge.state.things import Address_, Thing
     from nsbridge.store.store import Store
 
     Mode: TypeAlias = Literal["back", "on"]
@@ -114,17 +114,40 @@ if TYPE_CHECKING:
     Entry: TypeAlias = Began | Wrote | Put | Leased | Shown | Hidden | Started | Dropped | Idle | Held | Turned
 
 
+def _not_on_others(asked: Iterable[Thing], there: tuple[Thing, ...]) -> tuple[Thing, ...]:
+    """Leave out what stands on a link inside that was to be made and isn't there: the name is somebody else's.
+
+    Its routes may well be equal to ours, on one network.
+    """
+    links = [thing for thing in asked if isinstance(thing, Link) and thing.netns != HOST and thing not in there]
+    if not links:
+        return there
+    names = {(link.netns, link.name) for link in links}
+    return tuple([thing for thing in there if (getattr(thing, "netns", ""), _stands_on(thing)) not in names])
+
+
+def _stands_on(thing: Thing) -> str:
+    """The name of the link that a thing is on, empty for none."""
+    if isinstance(thing, Sysctl):
+        parts = thing.key.split("/")
+        return parts[3] if len(parts) == 5 else ""
+    return thing.link if isinstance(thing, Address | Route | Shaper) else ""
+
+
 def _take_back(kernel: Kernel, step: Step) -> None:
     there = kernel.find(step.things)
     if step.verb == "add":
         # A namespace's name without a namespace is found by nobody, yet it is there and has to go.
         there = (*there, *[thing for thing in step.things if isinstance(thing, Netns) and thing not in there])
+        there = _not_on_others(step.things, there)
         for each in removing(there):
             kernel.do(each)
     elif step.verb == "change":
         pairs = [pair for pair in zip(step.things, step.before, strict=True) if pair[0] in there]
         if pairs:
             kernel.do(Step("change", tuple(old for _, old in pairs), tuple(new for new, _ in pairs), why=step.why))
+    elif step.verb == "swap" and there:  # one batch, so it was done as a whole
+        kernel.do(step.undo())
 
 
 def _rewrite(store: Store, path: str, text: str | None) -> None:
@@ -156,9 +179,11 @@ def walk_back(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
 
 def go_on(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
     """Do what was to be done, first to last. May be repeated."""
+    entries = tuple(entries)
+    steps = [entry.step for entry in entries if isinstance(entry, Began)]
     for entry in entries:
         if isinstance(entry, Began):
-            kernel.do(entry.step)
+            kernel.do(entry.step, forget=steps if entry.step is steps[-1] else ())
         elif isinstance(entry, Put):
             _rewrite(store, entry.path, entry.text)
         elif isinstance(entry, Leased):

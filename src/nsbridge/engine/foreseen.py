@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Thing
 
 
+LINK_LOCAL = {4: 16, 6: 64}
+"""Prefix lengths of link-local addresses: RFC 3927, RFC 4291 §2.5.6."""
+
+
 class Promised:
     """The addresses that services which don't exist yet would get, one service after another."""
 
@@ -54,6 +58,10 @@ def foreseen(host: Host, service: Service, known: dict[str, Network], promised: 
         for subnet in network.subnets:
             address = promised.take(network, subnet, asked[subnet.network.version], service.name)
             addresses.append(interface(address, subnet.network.prefixlen))
+        for more in attachment.also:
+            home = network.subnet(more.version)
+            own = LINK_LOCAL[more.version] if more.is_link_local or home is None else home.network.prefixlen
+            addresses.append(interface(more, own))
         first = str(addresses[0].ip) if addresses else ""
         endpoint = Endpoint(
             network.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nsbridge import codec
 from nsbridge.engine.entries import Began, Put
 from nsbridge.model.policy import Policy
-from nsbridge.plan.diff import adding, diff, removing
+from nsbridge.plan.diff import adding, exchange, removing
 from nsbridge.state.kernel_state import KernelState
 
 TYPE_CHECKING = False
@@ -124,7 +124,7 @@ def changes(host: Host, wanted: Policy) -> tuple[Step, ...]:
     before = elements(host, old) if old is not None else ()
     after = elements(host, wanted)
     present = host.kernel.find((*before, *after))
-    return diff(KernelState(present), KernelState(after)).steps
+    return exchange(KernelState(present), KernelState(after))
 
 
 def decide(host: Host, wanted: Policy, redone: bool) -> tuple[What, str, tuple[Step, ...]] | None:

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from errno import EEXIST, ENOTEMPTY
 
-from nsbridge.desired.ports import Claims, bound_by_default, claimed, clash, port_things
+from nsbridge.desired.ports import (
+    DOORS,
+    Claims,
+    bound_by_default,
+    claimed,
+    clash,
+    everywhere,
+    held_by_none,
+    port_things,
+)
 from nsbridge.engine import shared
 from nsbridge.errors import Exhausted, InvalidIntent, KernelError, PortTaken, Unsupported
 from nsbridge.firewall.ruleset import Element, Span
@@ -58,6 +67,18 @@ def check_listeners(host: Host, ports: Iterable[PublishedPort]) -> None:
                 fix="stop it, or publish another host port",
                 port=port.host_port,
             )
+
+
+def on_the_host(network: Network, port: PublishedPort) -> tuple[PublishedPort, ...]:
+    """Return the port as far as it takes one of the host's: not for a family without NAT."""
+    asked = [4, 6] if port.host_ip is None else [port.host_ip.version]
+    mine = [one for one in asked if network.subnet(one) is not None]
+    natted = [one for one in mine if network.gateway_mode(one) != "routed"]
+    if natted == mine:
+        return (port,)
+    if not natted:
+        return ()
+    return (port if port.interface else port.replace(host_ip=everywhere(natted[0])),)
 
 
 def listener(host: Host, port: PublishedPort) -> int:
@@ -134,9 +155,11 @@ def _publish_locked(
         if port.choices > 1:
             port = _free_one(host, network, endpoint, port, things, lock)
         else:
-            check_listeners(host, (port,))
-        _check_shared(host, port)
-        elements = port_things(network, endpoint, port)
+            check_listeners(host, on_the_host(network, port))
+        for one in on_the_host(network, port):
+            _check_shared(host, one)
+        now = endpoint.replace(ports=(*endpoint.ports, *fixed)) if network.routed else endpoint
+        elements = held_by_none(network, now, port_things(network, endpoint, port))
         rival = clash(elements, claims.near(elements))
         if rival is None and _may_meet(lock, port):
             rival = in_the_way(host, _turns(port) if port.share else elements)
@@ -156,7 +179,7 @@ def _publish_locked(
     for port in fixed:
         if port.share:
             op.turning(port.proto, port.host_port, endpoint.network, endpoint.name)
-            shared.join(host.kernel, host.store, endpoint, port)
+            shared.join(host.kernel, host.store, network, endpoint, port)
     return tuple(fixed)
 
 
@@ -182,7 +205,7 @@ def _free_one(
     """Return the port with the first of its choices that nobody has."""
     for number in range(port.host_port, port.host_port + port.choices):
         one = port.replace(host_port=number, choices=1)
-        things = port_things(network, endpoint, one)
+        things = [each for each in port_things(network, endpoint, one) if each.set not in DOORS.values()]
         if (
             not listener(host, one)
             and not any(host.kernel.element_data(TABLE, each.set, each.key) is not None for each in things)

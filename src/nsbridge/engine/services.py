@@ -125,13 +125,18 @@ def attach_all(host: Host, op: Operation, service: Service) -> tuple[Endpoint, .
     return tuple(found)
 
 
-def build(host: Host, op: Operation, service: Service) -> None:
-    """Make a service's namespace and endpoints as part of an operation. The command comes later.
+def build(host: Host, op: Operation, service: Service) -> tuple[Endpoint, ...]:
+    """Make a service's namespace and endpoints as part of an operation; return them. The command comes later.
 
     The caller holds the shared lock (`networks.Ensured`) and that of the service's name.
     """
     _claim(host, op, service)
-    attach_all(host, op, service)
+    return attach_all(host, op, service)
+
+
+def _announce_again(host: Host, built: Iterable[Endpoint]) -> None:
+    for endpoint in built:
+        addresses.announce_again(host, host.store.network(endpoint.network), endpoint)
 
 
 def process_spec(host: Host, service: Service, *, detach: bool) -> ProcessSpec:
@@ -197,13 +202,14 @@ def start(host: Host, service: Service) -> Status:
                     host.store.name_lock(f"/{service.name}"),
                     host.operation(f"start {service.name}") as op,
                 ):
-                    build(host, op, service)
+                    built = build(host, op, service)
                     if service.command:
                         launch(host, op, service)
             except KernelError as err:
                 if last or not endpoints.healing(host, used[0] if used else "", err):
                     raise
             else:
+                _announce_again(host, built)
                 return status(host, host.store.service(service.name))
     raise AssertionError("unreachable")
 
@@ -245,11 +251,12 @@ def run(host: Host, service: Service) -> int:
             held.owe(Held(name))
             try:
                 with host.operation(f"start {name}") as op:
-                    build(host, op, service)
+                    built = build(host, op, service)
             except BaseException:
                 held.paid()  # that operation is undone, or in the journal itself
                 raise
         try:
+            _announce_again(host, built)
             return run_foreground(process_spec(host, service, detach=False), _recorder(host, service))
         finally:
             remove_things(host, name)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.host import Host
     from nsbridge.kernel.interface import Kernel
     from nsbridge.model.endpoint import Endpoint, Proto, PublishedPort
+    from nsbridge.model.network import Network
     from nsbridge.store.store import Store
 
 
@@ -60,17 +61,19 @@ def things(store: Store, network: str = "") -> tuple[Element, ...]:
     )
 
 
-def join(kernel: Kernel, store: Store, endpoint: Endpoint, port: PublishedPort) -> None:
-    """Let an endpoint answer on a shared port. The caller holds the port's lock and knows that it is free or shared."""
+def join(kernel: Kernel, store: Store, network: Network, endpoint: Endpoint, port: PublishedPort) -> None:
+    """Let an endpoint answer on a shared port. The caller holds the port's lock and knows that it is free or shared.
+
+    With one address a family: with more it would get more turns. In a routed one nothing is translated.
+    """
     have = read(store, port.proto, port.host_port) or SharedPort(port.proto, port.host_port, port.host_ip)
     if have.host_ip != port.host_ip:
         raise PortTaken(
             f"host port {port.host_port}/{port.proto} is shared on {have.host_ip or 'all addresses'} already",
             fix="share it on the same addresses, or choose another host port",
         )
-    member = Member(
-        endpoint.network, endpoint.name, port.target, tuple(address.ip for address in endpoint.addresses), out=False
-    )
+    mine = [endpoint.address(version) for version in (4, 6) if network.gateway_mode(version) != "routed"]
+    member = Member(endpoint.network, endpoint.name, port.target, tuple([each.ip for each in mine if each]), out=False)
     _deal(kernel, store, have.replace(members=(*have.without(endpoint.network, endpoint.name).members, member)))
 
 

@@ -177,8 +177,13 @@ def _unusable(subnet: Subnet, address: Address_) -> str:
     return "" if subnet.usable(address) else f"{address} is the first or last address of {net}"
 
 
-def published(path: Path, name: str, shape: ServiceShape, report: Report, claims: Claims) -> tuple[PublishedPort, ...]:
-    """Return a service's published ports, ranges expanded; what is given twice in the same words counts once."""
+def published(
+    path: Path, name: str, shape: ServiceShape, report: Report, claims: Claims | None
+) -> tuple[PublishedPort, ...]:
+    """Return a service's published ports, ranges expanded; what is given twice in the same words counts once.
+
+    claims: None on a network without NAT, where ports of the host don't matter.
+    """
     found: dict[PublishedPort, None] = {}
     for index, one in enumerate(shape.ports or ()):
         here: Path = (*path, "ports", index)
@@ -190,7 +195,7 @@ def published(path: Path, name: str, shape: ServiceShape, report: Report, claims
         for port in ports:
             if port in found:
                 continue
-            if not claims.port(here, port, name):
+            if claims is not None and not claims.port(here, port, name):
                 break  # one fault a line, also for a range
             found[port] = None
     return tuple(found)

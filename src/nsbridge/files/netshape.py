@@ -129,6 +129,23 @@ class DriverOptionsShape(Shape):
         alias="com.docker.network.bridge.trusted_host_interfaces",
         description="Interfaces of the host, joined by colons, from which endpoints may be reached directly.",
     )
+    inhibit_ipv4: Flag | None = Field(
+        None,
+        alias="com.docker.network.bridge.inhibit_ipv4",
+        description="The bridge gets no IPv4 address: the gateway is somebody else's, or a person puts it there. "
+        "Until then the host itself has no way to the endpoints.",
+    )
+    advertise: Whole | None = Field(
+        None,
+        alias="com.docker.network.advertise_addr_nmsgs",
+        description="How often an endpoint that comes tells its neighbours its addresses, 0 to 3; once, and only if "
+        "they may have heard otherwise, if not given.",
+    )
+    advertise_ms: Whole | None = Field(
+        None,
+        alias="com.docker.network.advertise_addr_ms",
+        description="Milliseconds from one time to the next, 100 to 2000; 1000 if not given. Attaching waits for them.",
+    )
     mac_filtering: Flag | None = Field(
         None,
         alias="security.mac_filtering",

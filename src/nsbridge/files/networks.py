@@ -145,8 +145,23 @@ def _pieces(
             ("driver_opts", "com.docker.network.host_ipv4" if options.source4 else "com.docker.network.host_ipv6"),
             {"sources": tuple(one for one in (options.source4, options.source6) if one is not None)},
         ),
+        (("driver_opts", "com.docker.network.bridge.inhibit_ipv4"), {"inhibit_ipv4": bool(options.inhibit_ipv4)}),
+        *_advertising(options),
         *_filtering(options),
         (("policy",), {"policy": shape.policy or "allow"}),
+    ]
+
+
+def _advertising(options: DriverOptionsShape) -> list[tuple[Path, dict[str, Any]]]:
+    """How often addresses are advertised, and how fast."""
+    asked: list[tuple[str, str, int | None]] = [
+        ("nmsgs", "advertise", options.advertise),
+        ("ms", "advertise_ms", options.advertise_ms),
+    ]
+    return [
+        (("driver_opts", f"com.docker.network.advertise_addr_{name}"), {field: value})
+        for name, field, value in asked
+        if value is not None
     ]
 
 

@@ -78,12 +78,14 @@ class _Reader:
         return [Party("network", self.known.names[key]) for key in self.known.networks]
 
     def party(self, text: str) -> Party:
-        """A service, a network, ``world``, an address or a subnet."""
+        """A service, a network, ``host``, ``world``, an address or a subnet."""
         bare = text.removeprefix("[").removesuffix("]")
         if bare == text and text in self.services:
             return Party("service", text)
         if bare == text and text in self.known.names:
             return Party("network", self.known.names[text])
+        if text == "host":
+            return Party("host")
         if text == "world":
             return Party("address", nets=EVERYWHERE)
         try:

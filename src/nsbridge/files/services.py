@@ -79,7 +79,7 @@ class Translator:
         after = self._after(key, shape)
         mode = self._mode(key, shape)
         places = self._places(key, shape, mode)
-        ports = published(path, name, shape, self.report, self.claims)
+        ports = published(path, name, shape, self.report, None if self._is_routed(places) else self.claims)
         if ports and not places:
             self._no_place_for_ports(key, shape)
             ports = ()
@@ -105,6 +105,16 @@ class Translator:
         except InvalidIntent as error:
             intent_fault(self.report, (*path, "hostname"), error)
             return service
+
+    def _is_routed(self, places: tuple[Attachment, ...]) -> bool:
+        """Tell whether the network that would publish its ports is one of ours without NAT in any family."""
+        on = Service("any", attachments=places).main_network
+        network = next((one for one in self.known.networks.values() if one.name == on), None)
+        if network is None:
+            return False
+        versions = {subnet.network.version for subnet in network.subnets} or {4}
+        versions |= {6} if network.ipv6 else set()
+        return all(network.gateway_mode(version) == "routed" for version in versions)
 
     def _places(self, key: str, shape: ServiceShape, mode: str) -> tuple[Attachment, ...]:
         """Return where the service is attached; nothing for a mode without networks of its own."""

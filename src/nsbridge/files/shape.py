@@ -63,7 +63,9 @@ class PolicyShape(Shape):
     allow: Line | None = Field(None, description="Lets this connection pass: `SOURCE -> TARGET[:PORTS][/PROTOCOL]`.")
     deny: Line | None = Field(None, description="Drops it without a word.")
     reject: Line | None = Field(None, description="Drops it and tells the sender.")
-    log: Flag | None = Field(None, description="Whether the kernel's log gets a line for each; false if not given.")
+    log: Flag | None = Field(
+        None, description="Whether the kernel's log gets a line for each, ten a second at most; false if not given."
+    )
 
 
 class PortShape(Shape):

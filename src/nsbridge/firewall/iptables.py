@@ -4,10 +4,11 @@ iptables knows neither sets nor maps (ipset is another program, and not everywhe
 becomes a chain of its own, with one rule an element. Nothing of ours says ACCEPT, which would keep a packet from other
 people's rules; what is allowed bears our mark and returns. Which of our chains is called from where:
 
-    raw     PREROUTING    guard          mangle  FORWARD      forwarding
-    nat     PREROUTING    publish_in     filter  FORWARD      rejected (REJECT is taken in this table alone)
-    nat     OUTPUT        publish_out    mangle  POSTROUTING  unrejected (what somebody accepted before that)
-    mangle  INPUT         gateway        nat     POSTROUTING  sources
+    raw     PREROUTING    guard          nat       POSTROUTING    sources
+    nat     PREROUTING    publish_in     filter    FORWARD, INPUT rejected (REJECT is taken in this table alone)
+    nat     OUTPUT        publish_out    mangle    POSTROUTING    unrejected (what somebody accepted before that)
+    mangle  INPUT         gateway        security  INPUT          unrejected_in (likewise)
+    mangle  FORWARD       forwarding
 
 Deciding in mangle rather than in filter keeps a drop of ours a drop: in filter, whoever inserts a rule above ours (as
 Docker and libvirt do at each start) could accept what we close. What we allow is marked there, as it is by nftables,

@@ -23,6 +23,7 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Limit,
     Log,
     Masquerade,
     Match,
@@ -74,7 +75,9 @@ def _wanted(rule: Rule, version: int) -> bool:
     return True
 
 
-def _match(one: Match) -> Words:
+def _match(one: Match | Limit) -> Words:
+    if isinstance(one, Limit):
+        return ("-m", "limit", "--limit", f"{one.rate}/sec", "--limit-burst", str(one.burst))
     no, value = ("!",) if one.negate else (), one.value
     if one.field in FIELDS:
         return (*no, FIELDS[one.field], str(value))
@@ -93,7 +96,7 @@ def _match(one: Match) -> Words:
 
 
 def _matches(expressions: Sequence[Expression]) -> Words:
-    return sum([_match(one) for one in expressions if isinstance(one, Match)], ())
+    return sum([_match(one) for one in expressions if isinstance(one, Match | Limit)], ())
 
 
 def _parts(rule: Rule) -> tuple[list[Condition], list[Expression]]:
@@ -239,7 +242,7 @@ class _Lowering:
     def _plain(self, draft: _Draft, expressions: Sequence[Expression], why: str) -> None:
         matches = _matches(expressions)
         for one in expressions:
-            if not isinstance(one, Match) and (target := _target(one)):
+            if not isinstance(one, Match | Limit) and (target := _target(one)):
                 draft.add(matches, target, why)
                 self._follow(one, draft.table)
                 if isinstance(one, Reject):
@@ -257,7 +260,7 @@ class _Lowering:
         on: where a packet goes on for which it doesn't hold; () for back to the caller, who asks for matches, too.
         """
         past = on or _BACK
-        actions = [one for one in plain if not isinstance(one, Match | Counter)]
+        actions = [one for one in plain if not isinstance(one, Match | Limit | Counter)]
         for number, one in enumerate(asked):
             last = number + 1 == len(asked)
             further: Words = () if last else ("-g", f"{draft.name}{'bc'[number]}")
@@ -284,12 +287,16 @@ class _Lowering:
         return _target(one)
 
     def refusing(self) -> None:
-        """Add what rejects: in filter, and where somebody accepted before us there, in mangle, as a drop."""
+        """Add what rejects: in filter, and a drop behind it for what somebody accepted before us there."""
         asks = ("-m", "mark", "--mark", f"{REFUSED_BIT:#x}/{REFUSED_BIT:#x}")
-        for table, builtin, verdict in (("filter", "FORWARD", "REJECT"), ("mangle", "POSTROUTING", "DROP")):
-            name = f"{PREFIX}rejected" if table == "filter" else f"{PREFIX}unrejected"
-            self.open(table, name).add(asks, ("-j", verdict), "denied, and the sender is told")
-            self.hooks.append(Hooked(table, builtin, name, "what a policy rejects"))
+        for name, verdict, places in (
+            ("rejected", "REJECT", (("filter", "FORWARD"), ("filter", "INPUT"))),
+            ("unrejected", "DROP", (("mangle", "POSTROUTING"), ("security", "INPUT"))),
+        ):
+            for table, builtin in places:
+                chain = f"{PREFIX}{name}" if builtin != "INPUT" else f"{PREFIX}{name}_in"
+                self.open(table, chain).add(asks, ("-j", verdict), "denied, and the sender is told")
+                self.hooks.append(Hooked(table, builtin, chain, "what a policy rejects"))
 
 
 def _by_data(one: Condition) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Told: TypeAlias = tuple[tuple[str, ...], str]
     """A command's words, and why."""
 
-_ORDER = ("raw", "mangle", "filter", "nat")
+_ORDER = ("raw", "mangle", "security", "filter", "nat")
 
 
 def _command(version: int, table: str, *rest: str) -> Words:

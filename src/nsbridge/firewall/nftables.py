@@ -16,6 +16,7 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Limit,
     Log,
     Masquerade,
     Match,
@@ -244,6 +245,8 @@ def _expression(one: Expression) -> str:
             return f"{_fields(fields)} {'!= ' if negate else ''}@{name}"
         case Vmap(fields, name):
             return f"{_fields(fields)} vmap @{name}"
+        case Limit(rate, burst):
+            return f"limit rate {rate}/second burst {burst} packets"
         case Log(prefix):
             return f'log prefix "{prefix}"'
         case Reject():

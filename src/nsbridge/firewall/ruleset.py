@@ -100,6 +100,13 @@ class Vmap(Value):
     name: str
 
 
+class Limit(Value):
+    """Go on at most `rate` times a second, and `burst` times at once; otherwise the rule ends here."""
+
+    rate: int
+    burst: int
+
+
 class Log(Value):
     """Write the packet to the kernel's log, the line beginning with `prefix` (127 bytes at most)."""
 
@@ -183,6 +190,7 @@ if TYPE_CHECKING:
         | Jump
         | Opaque
         | Vmap
+        | Limit
         | Log
         | Reject
     )

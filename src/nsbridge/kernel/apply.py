@@ -70,12 +70,12 @@ class Work:
     def run(self) -> None:
         """Do it; KernelError as Kernel.do() promises."""
         things = self._step.things
-        {"add": self._add, "remove": self._remove, "change": self._change}[self._step.verb](things)
+        {"add": self._add, "remove": self._remove, "change": self._change, "swap": self._swap}[self._step.verb](things)
 
     # -------------------------------------------------------------- helpers
 
     def _error(self, thing: Thing, code: int, said: str) -> KernelError:
-        what = {"add": "make", "remove": "remove", "change": "change"}[self._step.verb]
+        what = {"add": "make", "remove": "remove", "change": "change", "swap": "make"}[self._step.verb]
         text = f"the kernel won't {what} {told(thing)}: {said or os.strerror(code)}"
         return KernelError(text, errno=code, thing=thing, done=_unique(self._done), fix=fix_for(thing, code))
 
@@ -248,6 +248,10 @@ class Work:
         if links or rest:
             self._send(sock, links + rest)
 
+    def _swap(self, things: tuple[Thing, ...]) -> None:
+        self._kernel.firewall.swap(self._step.before, things)  # type: ignore[arg-type]
+        self._done += things
+
     # -------------------------------------------------------------- change
 
     def _change(self, things: tuple[Thing, ...]) -> None:
@@ -327,6 +331,9 @@ class Work:
                 self._done.append(link)
                 continue
             there = rtnetlink.decode_link(HOST, replies[0][1])
+            if link.parent and there.link.group != link.group:
+                self._done.append(link)  # gone, and another endpoint has its name by now
+                continue
             if not is_ours(there.link.group):
                 raise self._error(link, errno.EEXIST, "that name now belongs to a link that isn't ours")
             found.append((link, there.index))

@@ -42,7 +42,7 @@ class FakeKernel:
         self.announced: list[Endpoint] = []
         self.links: dict[str, LinkFacts] = {}
 
-    def do(self, step: Step) -> None:
+    def do(self, step: Step, forget: Iterable[Step] | None = None) -> None:
         """Simulate the step; raises what `simulate` raises."""
         self.state = simulate(self.state, step)
         for thing in step.things:

@@ -79,7 +79,8 @@ class Look:
             return self._setting(thing.key) == thing.value
         if isinstance(thing, Link):
             link = self.link(thing.name)
-            return link is not None and is_ours(link.group)
+            # One on the wire has no other end on the host: its number says whose it is.
+            return link is not None and (link.group == thing.group if thing.parent else is_ours(link.group))
         if not isinstance(thing, onlinks.KINDS):
             return False
         name = onlinks.link_of(thing)

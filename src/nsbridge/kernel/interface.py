@@ -58,8 +58,11 @@ if TYPE_CHECKING:
     class Kernel(Protocol):
         """Effects and observations on one host namespace. Methods never change the caller's namespace."""
 
-        def do(self, step: Step) -> None:
+        def do(self, step: Step, forget: Iterable[Step] | None = None) -> None:
             """Carry out a step.
+
+            forget: the steps, done by then, whose connections are forgotten with it (default: this one). For a host
+            with many connections' room, looking for them takes 5 ms, so those of a whole removal are looked for once.
 
             Removing what is already gone is success. KernelError tells what was refused (`thing`, `errno`, the
             kernel's own text) and which of the step's things had been done before (`done`).

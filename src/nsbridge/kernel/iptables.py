@@ -8,7 +8,7 @@ finishes it like any step.
 
 Frames between ports of a bridge stay with nf_tables, in table bridge nsbridge: ebtables has no word for the address
 that a neighbour advertisement is about, and decides about forwarded frames before IP rules can have marked them
-(docs/adr/0009).
+(docs/adr/0010).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ net.core.wmem_max, 212,992 bytes, and a rule with its comment takes up to a thou
 TRIES = 5
 """How often something that others kept changing is tried."""
 
-ORDER = ("raw", "mangle", "filter", "nat")
+ORDER = ("raw", "mangle", "security", "filter", "nat")
 """The order in which tables are written; the other way round when something goes."""
 
 
@@ -217,18 +217,24 @@ class Iptables:
                 self._nft.apply("remove", frames)
             raise
 
-    def _apply(self, verb: str, things: Sequence[Table | Element]) -> None:
+    def swap(self, gone: Sequence[Element], come: Sequence[Element]) -> None:
+        """Have some elements of our table go and others come."""
+        self._apply("swap", come, gone)
+
+    def _apply(self, verb: str, things: Sequence[Table | Element], gone: Sequence[Element] = ()) -> None:
         for left in reversed(range(TRIES)):
             saved = self._read()
             try:
-                self._write(verb, things, saved)
+                self._write(verb, things, gone, saved)
                 return
             except KernelError as err:
                 # What was read is by now not what is there: somebody else writes as well.
                 if err.errno != errno.EINVAL or not left or self._read() == saved:
                     raise
 
-    def _write(self, verb: str, things: Sequence[Table | Element], saved: dict[int, Tables]) -> None:
+    def _write(
+        self, verb: str, things: Sequence[Table | Element], gone: Sequence[Element], saved: dict[int, Tables]
+    ) -> None:
         tables = [one for one in things if isinstance(one, Table)]
         elements = [one for one in things if isinstance(one, Element)]
         scripts = {version: _Script() for version in saved}
@@ -243,15 +249,16 @@ class Iptables:
                 raise KernelError("our chains are there already", errno=errno.EEXIST, thing=table)
             self._build(scripts, saved, table, elements)
         else:
-            self._check(verb, saved, elements)
-            self._elements(scripts, saved, elements if verb == "change" else (), elements)
-        self._restore(verb, scripts, things[0])
+            if elements:
+                self._check(verb, saved, elements)
+            self._elements(scripts, saved, elements if verb == "change" else gone, elements)
+        self._restore(verb, scripts, (*things, *gone)[0])
 
     def _check(self, verb: str, saved: dict[int, Tables], elements: Sequence[Element]) -> None:
         """Refuse what nf_tables would refuse: an element without our chains, or a second one of a key."""
         if not self._whole(saved, self._table):
             raise KernelError("chains of ours are missing", errno=errno.ENOENT, thing=elements[0])
-        if verb == "change":
+        if verb != "add":
             return
         rules = text.index(saved)
         for one in elements:

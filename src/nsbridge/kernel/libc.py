@@ -1,7 +1,7 @@
-"""The four system calls that Python 3.11 has no function for: setns, unshare, mount, umount2.
+"""System calls that Python 3.11 has no function for: setns, unshare, mount, umount2, and getsockopt with a question.
 
 They are called through libc by `_ctypes`, the C half of ctypes: importing the whole package costs 4 to 6 ms,
-binding four functions by hand nothing to speak of. From Python 3.12 on `os` has the first two, and libc is
+binding them by hand nothing to speak of. From Python 3.12 on `os` has the first two, and libc is
 bound only when something is mounted.
 """
 
@@ -94,3 +94,16 @@ def mount(source: str, target: str, flags: int) -> None:
 def umount(target: str, flags: int = MNT_DETACH) -> None:
     """Unmount; by default at once for everybody who looks, and in fact when the last user lets go."""
     _call("umount2", "zi", os.fsencode(target), flags)
+
+
+def getsockopt(fd: int, level: int, option: int, asked: bytes, size: int) -> bytes:
+    """Ask a socket for an option whose buffer carries the question too, which `socket.getsockopt` can't.
+
+    asked: what the buffer begins with; size: bytes of the answer (manual page getsockopt, section 2).
+    """
+    from array import array
+
+    held = array("B", asked.ljust(size, b"\0"))
+    length = array("I", [size])
+    _call("getsockopt", "iiiLL", fd, level, option, held.buffer_info()[0], length.buffer_info()[0])
+    return held.tobytes()[: length[0]]

@@ -45,6 +45,7 @@ class LinuxKernel:
         self._nft: Nft | None = None
         self._chosen = firewall
         self._iptables: Iptables | None = None
+        self._filters_bridges: bool | None = None
 
     @property
     def route(self) -> NetlinkSocket:
@@ -87,18 +88,22 @@ class LinuxKernel:
 
         return choose(wish)
 
-    def do(self, step: Step) -> None:
+    def do(self, step: Step, forget: Iterable[Step] | None = None) -> None:
         """Carry out a step."""
         from nsbridge.kernel.apply import Work
 
         Work(self, step).run()
-        self._forget(step)
+        self._forget((step,) if forget is None else forget)
 
-    def _forget(self, step: Step) -> None:
+    def _forget(self, steps: Iterable[Step]) -> None:
         """Drop what conntrack remembers of ports and addresses that went, moved or came. Last: so none comes back."""
-        gone, new = {"add": ((), step.things), "remove": (step.things, ()), "change": (step.before, step.things)}[
-            step.verb
-        ]
+        gone: list[Thing] = []
+        new: list[Thing] = []
+        for step in steps:
+            if step.verb != "add":
+                gone += step.things if step.verb == "remove" else step.before
+            if step.verb != "remove":
+                new += step.things
         if any(isinstance(thing, (Element, Address)) for thing in (*gone, *new)):
             from nsbridge.kernel import conntrack
 
@@ -126,10 +131,12 @@ class LinuxKernel:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
         from nsbridge.kernel import foreign
 
+        if self._filters_bridges is None:  # the kernel's own, and asking takes 10 ms
+            self._filters_bridges = self.nft.filters_bridges()
         return host_facts(self.route).replace(
             droppers=foreign.droppers(self.nft),
             routers=foreign.routers(self.nft),
-            bridge_filter=self.nft.filters_bridges(),
+            bridge_filter=self._filters_bridges,
         )
 
     def netns_id(self, path: str) -> int:

@@ -1,9 +1,8 @@
 """Network namespaces by path: make, remove, and work inside one, without a fork.
 
-A namespace belongs to a thread. Work inside one is done by a new thread that enters it, does the work and
-ends; it never goes back, so no failed way back can leave a thread in the wrong place, and the caller's thread
-is never moved. A named namespace is a bind mount of ``/proc/thread-self/ns/net``, as ip-netns(8) makes them,
-so `ip netns exec` finds ours and we find its.
+A namespace belongs to a thread. Work inside one is done by a thread of ours that enters it, does the work and
+goes home (`visitor`); if it can't, it ends. The caller's thread is never moved. A named namespace is a bind mount of
+``/proc/thread-self/ns/net``, as ip-netns(8) makes them, so `ip netns exec` finds ours and we find its.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import errno
 import fcntl
 import os
 from _struct import pack
-from _thread import allocate_lock, start_new_thread
 
 from nsbridge.kernel import libc
 from nsbridge.kernel.netlink import ACK, ROUTE, NetlinkSocket, as_text, attributes, message, text
+from nsbridge.kernel.visitor import alone, visit
 from nsbridge.model.names import ALIAS
 
 TYPE_CHECKING = False
@@ -37,22 +36,21 @@ MARK = f"{ALIAS}: a namespace of ours"
 
 
 def in_thread(function: Callable[[], T]) -> T:
-    """Run a function in a thread of its own, which may enter namespaces; give back its result or exception."""
+    """Run a function in a thread of its own, for what no thread comes back from; give back its result or exception."""
+    return _result(alone, function)
+
+
+def _result(run: Callable[[Callable[[], None]], None], function: Callable[[], T]) -> T:
     result: list[Any] = []
     failure: list[BaseException] = []
-    ended = allocate_lock()
-    ended.acquire()
 
     def work() -> None:
         try:
             result.append(function())
         except BaseException as err:
             failure.append(err)
-        finally:
-            ended.release()
 
-    start_new_thread(work, ())
-    ended.acquire()
+    run(work)
     if failure:
         raise failure[0]
     value: T = result[0]
@@ -66,7 +64,7 @@ def inside_fd(fd: int, function: Callable[[], T]) -> T:
         libc.setns(fd)
         return function()
 
-    return in_thread(enter)
+    return _result(visit, enter)
 
 
 def inside(path: str, function: Callable[[], T]) -> T:
@@ -104,7 +102,7 @@ def tour(visits: Sequence[tuple[str, Callable[[int], T]]]) -> list[T | OSError]:
                 os.close(fd)
         return results
 
-    return in_thread(go)
+    return _result(visit, go)
 
 
 def _entered(fd: int) -> OSError | None:
@@ -158,7 +156,7 @@ def create(path: str) -> None:
         libc.mount(_OWN, path, libc.MS_BIND)
 
     try:
-        in_thread(make)
+        _result(visit, make)
     except BaseException:
         os.unlink(path)
         raise

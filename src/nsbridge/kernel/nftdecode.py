@@ -16,6 +16,7 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Limit,
     Log,
     Masquerade,
     Match,
@@ -286,6 +287,13 @@ class _Reader:
         """Take what nft 1.0.6 writes behind a protocol in an interval key: the order of the bytes of one byte."""
         return item[1] == item[2] and as_be32(item[4]) == 1 and _number(item[1]) in self.registers
 
+    def limit(self, item: Attributes) -> bool:
+        """Take a limit of packets a second."""
+        if int.from_bytes(item[2], "big") != 1 or as_be32(item.get(4, _NO_BYTES)) or as_be32(item.get(5, _NO_BYTES)):
+            return False
+        self.emit(Limit(int.from_bytes(item[1], "big"), as_be32(item[3])))
+        return True
+
     def log(self, item: Attributes) -> bool:
         """Take a log with a prefix and nothing else."""
         level = as_be32(item.get(5, b"\0\0\0\4"))
@@ -358,6 +366,7 @@ _READERS: dict[str, Callable[[_Reader, Attributes], bool]] = {
     "nat": _Reader.translate,
     "immediate": _Reader.immediate,
     "byteorder": _Reader.byteorder,
+    "limit": _Reader.limit,
     "log": _Reader.log,
     "reject": _Reader.reject,
     "counter": lambda reader, item: reader.plain(Counter(), item, (1, 2, 3)),

@@ -19,6 +19,7 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Limit,
     Log,
     Masquerade,
     Match,
@@ -338,6 +339,10 @@ def _verdict(code: int, chain: str = "") -> list[bytes]:
     return [expression("immediate", be32(1, 0), nested(2, nested(2, be32(1, code), *target)))]
 
 
+def _be64(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
 _WRITERS: dict[type, Callable[[Any], list[bytes]]] = {
     Match: _match,
     InSet: _in_set,
@@ -345,7 +350,10 @@ _WRITERS: dict[type, Callable[[Any], list[bytes]]] = {
     Snat: lambda one: _translate(one, nf.SNAT),
     SetMarkBits: _mark_bits,
     Vmap: _vmap,
-    # 4: warning, as nft(8) writes it.
+    # A second is the unit, packets are counted.
+    Limit: lambda one: [
+        expression("limit", attr(1, _be64(one.rate)), attr(2, _be64(1)), be32(3, one.burst), be32(4, 0), be32(5, 0))
+    ],
     Log: lambda one: [expression("log", text(2, one.prefix))],
     # 2: in the terms of either family (icmpx); 1: port unreachable.
     Reject: lambda _: [expression("reject", be32(1, 2), attr(2, b"\1"))],

@@ -53,7 +53,7 @@ class Nft(NftReader):
         elif verb == "remove":
             self._remove(tables, elements)
         else:
-            self._change(elements)
+            self.swap(elements, elements)
 
     def _add(self, tables: Sequence[Table], elements: Sequence[Element]) -> None:
         parts: list[Part] = []
@@ -94,18 +94,19 @@ class Nft(NftReader):
         for table in tables:
             self._forget(table)
 
-    def _change(self, elements: Sequence[Element]) -> None:
-        there = list(elements)
+    def swap(self, gone: Sequence[Element], come: Sequence[Element]) -> None:
+        """Have some elements go and others come in one batch. Those that are gone already don't matter."""
+        there = list(gone)
         for _ in range(TRIES):
-            parts = self._about(nf.DELSETELEM, 0, there) + self._about(nf.NEWSETELEM, CREATE | EXCL, elements)
+            parts = self._about(nf.DELSETELEM, 0, there) + self._about(nf.NEWSETELEM, CREATE | EXCL, come)
             try:
                 self._commit(parts)
                 return
             except Refused as err:
                 if err.errno != errno.ENOENT:
                     raise self._refusal("change", err, parts) from err
-                gone = self._missing(parts, err)
-                there = [one for one in there if one not in gone]
+                missing = self._missing(parts, err)
+                there = [one for one in there if one not in missing]
         raise KernelError("elements kept vanishing while they were changed", errno=errno.EAGAIN)
 
     def _missing(self, parts: Sequence[Part], err: Refused) -> set[Table | Element]:

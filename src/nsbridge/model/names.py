@@ -125,6 +125,11 @@ def bridge_ifname(network: str) -> str:
     return name if len(name := f"nsb-{network}") < IFNAMSIZ else "nsb-" + _digest(network)[:11]
 
 
+def wire_group(network: str, endpoint: str) -> int:
+    """IFLA_GROUP of an endpoint's link that has no other end on the host: inside it is all that says whose it is."""
+    return PORT_GROUP + 1 + int(_digest(f"{network}/{endpoint}")[:12], 16) % 0x6FFFFE
+
+
 def mac_for(network: str, endpoint: str, address: str) -> str:
     """A locally administered MAC, stable for one address, so that neighbours' ARP entries outlive a reused address."""
     tail = _digest(address or f"{network}/{endpoint}")[:10]

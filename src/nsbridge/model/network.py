@@ -108,6 +108,9 @@ class StaticRoute(Value):
             raise InvalidIntent(f"metric of the route to {self.dst} is {self.metric}", fix="use 0 to 4294967295")
 
 
+ADVERTISED, ADVERTISED_MS = 3, (100, 2000)
+"""Docker's bounds: how often, and how many milliseconds apart (libnetwork/osl, AdvertiseAddrNMsgsMax)."""
+
 DRIVERS = {"bridge": ("",), "macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
 """Kinds of networks, and the modes of each, the usual one first. ip-link(8)."""
 
@@ -133,7 +136,9 @@ class Network(Value):
     driver, mode: ``macvlan`` and ``ipvlan`` put endpoints on the wire of a link of the host, without a bridge; that
     link is `bridge`, and it is somebody else's. routes: what every endpoint gets besides the default route.
     vlan: of the bridge, in which its endpoints are and, if it is ours, its gateway (netavark's vlan); 0 for none. vrf:
-    the one that somebody else's bridge has to be in.
+    the one that somebody else's bridge has to be in. inhibit_ipv4: the bridge gets no IPv4 address, since the gateway
+    is somebody else's or is put there by a person. advertise: how often an endpoint that comes tells its neighbours
+    its addresses, -1 for once if they may have heard otherwise; advertise_ms: milliseconds from one to the next.
     """
 
     name: str
@@ -164,6 +169,9 @@ class Network(Value):
     mode: str = ""
     vlan: int = 0
     vrf: str = ""
+    inhibit_ipv4: bool = False
+    advertise: int = -1
+    advertise_ms: int = 1000
 
     def __post_init__(self) -> None:
         """Check names, at most one subnet a family, and the MTU (RFC 791: 68, RFC 8200: 1280)."""
@@ -202,8 +210,13 @@ class Network(Value):
         self._check_segments()
 
     def _check_segments(self) -> None:
-        """Check VLAN and VRF."""
+        """Check VLAN, VRF, and how addresses are advertised."""
         check_vlan(self.vlan)
+        if not -1 <= self.advertise <= ADVERTISED:
+            raise InvalidIntent(f"addresses are advertised {self.advertise} times", fix=f"use 0 to {ADVERTISED}")
+        if not ADVERTISED_MS[0] <= self.advertise_ms <= ADVERTISED_MS[1]:
+            least, most = ADVERTISED_MS
+            raise InvalidIntent(f"addresses are advertised every {self.advertise_ms} ms", fix=f"use {least} to {most}")
         if self.vlan and self.driver != "bridge":
             raise InvalidIntent(
                 f"network {self.name!r} is on a wire of the host's, which has no VLANs of its own",
@@ -247,8 +260,17 @@ class Network(Value):
         """Return the gateway mode of that IP version."""
         return self.gateway_mode4 if version == 4 else self.gateway_mode6
 
+    @property
+    def routed(self) -> bool:
+        """Whether ports of its endpoints are reached at their own addresses, in one family at least."""
+        return "routed" in (self.gateway_mode4, self.gateway_mode6)
+
     def has_gateway(self, version: int) -> bool:
         """Tell whether the bridge has an address of that IP version."""
+        return self.is_routed(version) and not (version == 4 and self.inhibit_ipv4)
+
+    def is_routed(self, version: int) -> bool:
+        """Tell whether packets of that IP version pass between the bridge and the host."""
         return self.subnet(version) is not None and self.gateway_mode(version) != "isolated"
 
     @property

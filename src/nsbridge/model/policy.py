@@ -1,8 +1,9 @@
 """What may talk to what: rules of a file, in the order in which they were written; the first that fits decides.
 
 Rules are about who begins a connection; its answers always pass. A party is a service (its addresses, whichever they
-are), a network (its subnets) or addresses; a source that is addresses means what comes in from outside the host's
-networks, after a published port has been translated.
+are), a network (its subnets), addresses, or as a target the host: its own sockets, by whichever of its addresses. A
+source that is addresses means what comes in from outside the host's networks, after a published port has been
+translated.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ VERDICTS = ("allow", "deny", "reject")
 PROTOCOLS = ("any", "tcp", "udp", "sctp", "icmp")
 ALL_PORTS = ((0, 65535),)
 
-OUT_LEVELS, IN_LEVELS = 5, 3
-"""How many rules of a policy may overlap one another, of those about what endpoints begin and what comes in."""
+LEVELS = {"out": 5, "in": 3, "host": 3}
+"""How many rules of a policy may overlap one another: of those about what endpoints begin, what comes in from outside,
+and what endpoints begin with the host itself."""
 
 
 class Party(Value):
-    """One side of a rule. kind: ``service``, ``network`` (name: its own), or ``address`` with `nets`."""
+    """One side of a rule. kind: ``service``, ``network`` (name: its own), ``address`` with `nets`, or ``host``."""
 
     kind: str
     name: str = ""
@@ -40,7 +42,7 @@ class Party(Value):
     def __str__(self) -> str:
         """As it may stand in a file."""
         if self.kind != "address":
-            return self.name
+            return self.name or self.kind
         if all(not net.prefixlen for net in self.nets):
             return "*"
         return ", ".join(f"[{net}]" if net.version == 6 else str(net) for net in self.nets)
@@ -67,12 +69,16 @@ class PolicyRule(Value):
                 raise InvalidIntent(f"ports are {first}-{last}", fix="use 1 to 65535, the lower one first")
         if self.ports != ALL_PORTS and self.proto == "icmp":
             raise InvalidIntent("ICMP has no ports", fix="remove them")
-        if self.source.kind == self.target.kind == "address":
+        if self.source.kind == "host":
+            raise InvalidIntent("the host's own connections are not filtered", fix="name the host as a target alone")
+        if self.source.kind == "address" and self.target.kind in ("address", "host"):
             raise InvalidIntent("neither side is a service or network of the file", fix="name one")
 
     @property
     def way(self) -> str:
-        """``in`` for what comes from outside, ``out`` for what endpoints begin."""
+        """``in`` for what comes from outside, ``out`` for what endpoints begin, ``host`` if that is with the host."""
+        if self.target.kind == "host":
+            return "host"
         return "in" if self.source.kind == "address" else "out"
 
     @property

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
     from nsbridge.state.things import Thing
 
-    Verb: TypeAlias = Literal["add", "remove", "change"]
+    Verb: TypeAlias = Literal["add", "remove", "change", "swap"]
 
-_OPPOSITE: dict[Verb, Verb] = {"add": "remove", "remove": "add", "change": "change"}
+_OPPOSITE: dict[Verb, Verb] = {"add": "remove", "remove": "add", "change": "change", "swap": "swap"}
 
 
 class Step(Value):
     """Add, remove or change `things`; for a change `before` holds the same identities as they were.
+
+    Swap: elements of our tables alone, `before` goes and `things` come in one batch, so that no packet meets a moment
+    in between.
 
     The things of a removal include what the kernel removes along with another of them (a link's addresses).
     """
@@ -32,8 +35,8 @@ class Step(Value):
 
     def undo(self) -> Step:
         """Return the step that takes this one back."""
-        if self.verb == "change":
-            return Step("change", self.before, self.things, why=f"undo: {self.why}")
+        if self.verb in ("change", "swap"):
+            return Step(self.verb, self.before, self.things, why=f"undo: {self.why}")
         return Step(_OPPOSITE[self.verb], self.things, why=f"undo: {self.why}")
 
 

@@ -107,10 +107,10 @@ def simulate(state: KernelState, step: Step) -> KernelState:
     Removing what isn't there is success, as it is for `Kernel.do`.
     """
     done: list[Thing] = []
+    for thing in step.things if step.verb == "remove" else step.before if step.verb == "swap" else ():
+        if state.find(thing.identity) is not None:
+            state = _without(thing, state)
     if step.verb == "remove":
-        for thing in step.things:
-            if state.find(thing.identity) is not None:
-                state = _without(thing, state)
         return state
     if step.verb == "change":
         for thing in step.things:

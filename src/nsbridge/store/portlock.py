@@ -25,6 +25,10 @@ NUMBER, SPECIAL = 1, 2
 """Published under its number alone; published on an address or an interface, or as part of a range."""
 
 
+_WITH = {hint: bytes([byte | hint for byte in range(256)]) for hint in (NUMBER, SPECIAL)}
+"""A hint added to any byte, for `bytes.translate`."""
+
+
 def _offset(proto: str, port: int) -> int:
     return (PROTOS.index(proto) << 16) + port
 
@@ -59,6 +63,6 @@ class PortLock:
         """Note that these ports are about to be published."""
         size = last - first + 1
         there = os.pread(self._fd, size, _offset(proto, first)).ljust(size, b"\0")
-        noted = there.translate(bytes(byte | hint for byte in range(256)))
+        noted = there.translate(_WITH[hint])
         if noted != there:
             os.pwrite(self._fd, noted, _offset(proto, first))

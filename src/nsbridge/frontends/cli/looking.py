@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 
 from nsbridge.engine import services
@@ -68,11 +67,19 @@ def _stranger_row(host: Host, name: str, found: list[Endpoint]) -> tuple[str, ..
 
 def _service_row(status: Status) -> tuple[str, ...]:
     service = status.record.service
-    command = shlex.join(service.command)
+    command = _command_line(service.command)
     if len(command) > LONGEST_COMMAND:
         command = command[: LONGEST_COMMAND - 1] + "…"
     places = words.networks_text(status.endpoints) or (f"({service.mode})" if service.mode else "")
     return (service.name, command, _state(status), places, words.ports_text(status.endpoints))
+
+
+def _command_line(words: tuple[str, ...]) -> str:
+    if not words:
+        return ""
+    import shlex  # with all of `re`, which most services, having no command of their own, needn't wait for
+
+    return shlex.join(words)
 
 
 def _state(status: Status) -> str:

@@ -62,9 +62,11 @@ def _plain_port(text: str) -> PublishedPort | None:
 
 def inner_port(text: str) -> tuple[int, Proto]:
     """``PORT[/PROTOCOL]`` inside an endpoint, as `nsbridge port` takes it."""
+    number, slash, proto = text.partition("/")
+    if number.isascii() and number.isdigit() and 0 < int(number) < 65536 and (not slash or proto in PROTOS):
+        return int(number), proto if slash else "tcp"  # type: ignore[return-value]
     from nsbridge.files import parts
 
-    number, slash, proto = text.partition("/")
     return taken("PORT", parts.port, number), taken("PORT", parts.protocol, proto) if slash else "tcp"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nsbridge.frontends.cli.verb import Argument, Verb
 
 _PLAIN = frozenset(("action", "default", "help", "metavar"))
-_PLACED = frozenset(("help", "metavar", "nargs"))
+_PLACED = frozenset(("default", "help", "metavar", "nargs"))
 
 
 class Arguments:
@@ -32,7 +32,7 @@ def arguments(verb: Verb, words: Sequence[str]) -> Arguments | None:
     values: dict[str, Any] = {"debug": False}
     for one in verb.arguments:
         if one.positional:
-            if not _PLACED.issuperset(one.options) or one.options.get("nargs") not in (None, "+"):
+            if not _PLACED.issuperset(one.options) or one.options.get("nargs") not in (None, "+", "?"):
                 return None
             places.append(one)
             continue
@@ -40,6 +40,8 @@ def arguments(verb: Verb, words: Sequence[str]) -> Arguments | None:
             return None
         options |= dict.fromkeys(one.flags, one)
         values[one.dest] = _default(one)
+    if any("nargs" in one.options for one in places[:-1]):
+        return None
     several = bool(places) and "nargs" in places[-1].options
     given = _options_taken(list(words), options, values, together=several)
     if given is None or not _placed(places, given, values):
@@ -88,8 +90,11 @@ def _options_taken(
 
 
 def _placed(places: list[Argument], given: list[str], values: dict[str, Any]) -> bool:
-    """Give each place its word, the last one all that are left if it takes several."""
-    many = bool(places) and places[-1].options.get("nargs") == "+"
+    """Give each place its word, the last one all that are left if it takes several, or its default."""
+    last = places[-1].options.get("nargs") if places else None
+    many = last == "+"
+    if last == "?" and len(given) == len(places) - 1:
+        given = [*given, places[-1].options.get("default", "")]
     if len(given) < len(places) or (len(given) > len(places) and not many):
         return False
     for at, one in enumerate(places):

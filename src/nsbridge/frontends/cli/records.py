@@ -144,6 +144,11 @@ def network_record(network: Network, endpoints: Iterable[Endpoint]) -> Record:
         },
         "policy": network.policy,
         "routes": [_route(route) for route in network.routes],
+        "inhibit_ipv4": network.inhibit_ipv4,
+        "advertise": {
+            "messages": None if network.advertise < 0 else network.advertise,
+            "interval_ms": network.advertise_ms,
+        },
         "mtu": network.mtu,
         "project": network.project,
         "labels": dict(network.labels),

@@ -136,6 +136,8 @@ NETWORK_FIELDS = (
     ("filtering", "object: mac, ipv4, ipv6, as asked for; guarded, whether this kernel can"),
     ("policy", "what becomes of connections that no rule is about: allow, deny or reject"),
     ("routes", "list: dst, gw, metric, type"),
+    ("inhibit_ipv4", "its bridge gets no IPv4 address"),
+    ("advertise", "object: messages, null for when needed; interval_ms"),
     ("mtu", "bytes"),
     ("project", "its project, or empty"),
     ("labels", "object"),
@@ -146,5 +148,5 @@ CHANGE_FIELDS = (
     ("name", "its name"),
     ("what", "create, recreate, mend, ports, start, watch, remove"),
     ("why", "the reason"),
-    ("steps", "list: verb, why, things; each thing has kind, text and why"),
+    ("steps", "list: verb, why, things, and gone for a swap; each thing has kind, text and why"),
 )

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from nsbridge.engine.topology import Change, Decision
     from nsbridge.model.service import Topology
     from nsbridge.plan.step import Step
+    from nsbridge.state.things import Thing
     from nsbridge.store.store import ServiceRecord
 
 SIGNS = {"create": "+", "remove": "-"}
 """Of changes; all others are ``~``."""
 
-STEP_SIGNS = {"add": "+", "remove": "-", "change": "~"}
+STEP_SIGNS = {"add": "+", "remove": "-", "change": "~", "swap": "+"}
 
 
 def _read(args: Any) -> Topology:
@@ -133,14 +134,18 @@ def _show_plan(decision: Decision, host: Host) -> None:
 
 def _show_step(step: Step) -> None:
     output.line(f"    {step.verb} {step.why}")
-    sign = STEP_SIGNS[step.verb]
-    for thing in step.things:
+    rows = [("-", thing) for thing in step.before] if step.verb == "swap" else []
+    for sign, thing in [*rows, *((STEP_SIGNS[step.verb], thing) for thing in step.things)]:
         why = output.paint(sys.stdout, output.DIM, f"  # {thing.why}") if thing.why else ""
         output.line(f"      {sign} {thing_text(thing)}{why}")
 
 
 def _headline(change: Change) -> str:
     return f"{SIGNS.get(change.what, '~')} {change.what} {change.kind} {change.name}".rstrip() + f": {change.why}"
+
+
+def _thing_record(thing: Thing) -> dict[str, Any]:
+    return {"kind": type(thing).__name__, "text": thing_text(thing), "why": thing.why}
 
 
 def _change_record(change: Change, *, steps: bool) -> dict[str, Any]:
@@ -150,9 +155,8 @@ def _change_record(change: Change, *, steps: bool) -> dict[str, Any]:
             {
                 "verb": step.verb,
                 "why": step.why,
-                "things": [
-                    {"kind": type(thing).__name__, "text": thing_text(thing), "why": thing.why} for thing in step.things
-                ],
+                "things": [_thing_record(thing) for thing in step.things],
+                "gone": [_thing_record(thing) for thing in step.before] if step.verb == "swap" else [],
             }
             for step in change.steps
         ]

@@ -18,6 +18,8 @@ from nsbridge.frontends.cli.shared import (
 )
 from nsbridge.frontends.cli.verb import REST, Verb, arg, flag, many, text
 
+PREFIX = text("--prefix", metavar="DIR", default="/usr/local", help="where to (default: /usr/local)")
+
 NETWORKS = (
     Verb(
         "network create",
@@ -248,6 +250,25 @@ HOUSEKEEPING = (
             "completion bash > ~/.local/share/bash-completion/completions/nsbridge",
             "completion zsh > ~/.zfunc/_nsbridge",
         ),
+        host=False,
+    ),
+    Verb(
+        "install",
+        "housekeeping",
+        "Write a command `nsbridge` that starts in half the time of pip's",
+        "launcher:install",
+        (PREFIX,),
+        about="Writes DIR/bin/nsbridge and DIR/lib/nsbridge; overwrites nobody else's. Again when Python is another.",
+        examples=("install", "install --prefix /opt/nsbridge"),
+        host=False,
+    ),
+    Verb(
+        "uninstall",
+        "housekeeping",
+        "Take away what `install` wrote",
+        "launcher:uninstall",
+        (PREFIX,),
+        examples=("uninstall",),
         host=False,
     ),
     Verb(

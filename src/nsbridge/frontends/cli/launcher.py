@@ -1,0 +1,170 @@
+"""The verbs `install` and `uninstall`: a command `nsbridge` that starts sooner than the one pip writes.
+
+pip's script has the interpreter look for packages, and reads each module from a file of its own: 15 ms of a command
+that takes 25 (docs/adr/0009). The launcher names the interpreter with ``-IS`` and says where packages are; most of
+what a hot verb imports it has from one file of compiled code (`cached`).
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import marshal
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import nsbridge
+from nsbridge.errors import NoPermission, NsbridgeError, Taken
+from nsbridge.frontends.cli import cached, output
+
+MARK = "# Written by `nsbridge install`; `nsbridge uninstall` takes it away."
+
+TEXT = """#!{python} -IS
+{mark}
+import gc, sys
+gc.disable()  # until nsbridge says when to look for garbage
+sys.path += {paths!r}
+try:
+    from marshal import loads
+    from posix import O_CLOEXEC, fstat, open, read
+    text = read(fd := open({code!r}, O_CLOEXEC), fstat(fd).st_size)
+    there = {{}}
+    run, index = loads(text)
+    exec(run, there)
+    there["use"](text, index)
+except Exception:  # another Python, or no such file: then modules come from their own
+    pass
+from nsbridge.frontends.cli.main import script
+script()
+"""
+
+COLD = (
+    "nsbridge.api",
+    "nsbridge.files",
+    "nsbridge.kernel.sandbox",
+    "nsbridge.kernel.shim",
+    "nsbridge.kernel.throwaway",
+)
+"""What no hot verb imports, and so isn't in the file."""
+
+
+def install(args: Any) -> None:
+    """Write the launcher and its file of code, or write them anew."""
+    python = os.path.realpath(sys.executable)
+    command, code = _places(args.prefix)
+    if command.exists() and not _ours(command):
+        raise Taken(
+            f"{command} is there, and nsbridge install didn't write it",
+            fix="give --prefix DIR, with DIR/bin before it on PATH",
+        )
+    packages = [str(Path(nsbridge.__file__).parents[1])]
+    packages += [
+        path for path in sys.path if path.endswith(("site-packages", "dist-packages")) and path not in packages
+    ]
+    text = TEXT.format(python=python, mark=MARK, paths=packages, code=str(code))
+    try:
+        _put(code, archive(), 0o644)
+        _put(command, text.encode(), 0o755)
+    except PermissionError as err:
+        raise NoPermission(f"{err.filename} can't be written", fix="run it as root, or give --prefix DIR") from err
+    except OSError as err:
+        raise NsbridgeError(f"{err.filename} can't be written: {err.strerror}", fix="give --prefix DIR") from err
+    output.line(f"{command}")
+
+
+def uninstall(args: Any) -> None:
+    """Take away what `install` wrote, and nothing else."""
+    command, code = _places(args.prefix)
+    if command.exists() and not _ours(command):
+        raise Taken(f"{command} isn't of nsbridge install's making", fix="give the --prefix that it was installed with")
+    try:
+        for path in (command, *code.parent.glob("*.code")):
+            path.unlink(missing_ok=True)
+        if code.parent.is_dir() and not any(code.parent.iterdir()):
+            code.parent.rmdir()
+    except PermissionError as err:
+        raise NoPermission(f"{err.filename} can't be removed", fix="run it as root") from err
+
+
+def _places(prefix: str) -> tuple[Path, Path]:
+    """Return where the launcher goes, and its code: one file for each version of Python, as its bytecode differs."""
+    root = Path(prefix).absolute()
+    return root / "bin/nsbridge", root / f"lib/nsbridge/{sys.implementation.cache_tag}.code"
+
+
+def _ours(command: Path) -> bool:
+    return command.is_file() and MARK.encode() in command.read_bytes()[:1024].splitlines()
+
+
+def _put(path: Path, text: bytes, mode: int) -> None:
+    """Write a file whole or not at all, for commands may be starting from it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(text)
+    draft.chmod(mode)
+    draft.rename(path)
+
+
+# ------------------------------------------------------------------ the code
+
+
+def archive() -> bytes:
+    """Return the compiled modules as `cached` reads them."""
+    root = Path(nsbridge.__file__).parent
+    index: dict[str, cached.Entry] = {}
+    body = b""
+    for source in sorted(root.rglob("*.py")):
+        name = ".".join(source.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__")
+        if name.startswith(COLD):
+            continue
+        found = source.stat()
+        code = marshal.dumps(_compiled(source))
+        index[name] = (len(body), len(code), str(source), source.stem == "__init__", found.st_size, found.st_mtime_ns)
+        body += code
+    # From the end, so that a place doesn't depend on how long the index is that tells it.
+    index = {name: (entry[0] - len(body), *entry[1:]) for name, entry in index.items()}
+    return marshal.dumps((_compiled(Path(cached.__file__)), index)) + body
+
+
+def _compiled(source: Path) -> Any:
+    """Compile a module without docstrings and without what only type checkers read: a sixth less to load."""
+    tree = _Slim().visit(ast.parse(source.read_bytes(), str(source)))
+    # The flag is what the import of annotations that was taken out stood for.
+    return compile(tree, str(source), "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True)
+
+
+class _Slim(ast.NodeTransformer):
+    """Takes out docstrings, ``if TYPE_CHECKING``, the import of annotations, and the annotations of functions.
+
+    Those of classes stay: they declare the fields of a `Value`.
+    """
+
+    def _block(self, node: Any) -> Any:
+        self.generic_visit(node)
+        node.body = [each for each in node.body if not _is_text(each)] or [ast.Pass(lineno=1, col_offset=0)]
+        return ast.fix_missing_locations(node)
+
+    visit_Module = visit_ClassDef = _block
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        """Drop what says types."""
+        node.returns = None
+        for one in ast.walk(node.args):
+            if isinstance(one, ast.arg):
+                one.annotation = None
+        return self._block(node)
+
+    def visit_If(self, node: ast.If) -> Any:
+        """Keep the branch that runs."""
+        self.generic_visit(node)
+        return node.orelse if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        """Drop the import whose only effect is the compiler's flag."""
+        return None if node.module == "__future__" else node
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,108 @@
+"""`nsbridge install`: what it writes starts, says the same as the sources, and goes again without a trace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nsbridge
+
+SRC = Path(nsbridge.__file__).parents[1]
+
+
+def run(*argv: str | Path, code: int = 0, **environ: str) -> str:
+    environ = {**os.environ, "PYTHONPATH": str(SRC), **environ}
+    done = subprocess.run([*map(str, argv)], capture_output=True, text=True, check=False, env=environ)
+    assert done.returncode == code, done.stderr
+    return done.stdout if not code else done.stderr
+
+
+def nsb(*words: str | Path, code: int = 0) -> str:
+    return run(sys.executable, "-m", "nsbridge", *words, code=code)
+
+
+def files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def sources_read(command: Path) -> set[str]:
+    """Which modules a launcher's process had from files of their own."""
+    done = subprocess.run(
+        [sys.executable, "-v", "-IS", command, "--version"], capture_output=True, text=True, check=True
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("# code object from")]
+    return {line.split("/nsbridge/")[1].rstrip("'\"") for line in lines if "/nsbridge/" in line}
+
+
+def test_installed_it_starts_without_reading_our_files(tmp_path: Path) -> None:
+    command = tmp_path / "bin/nsbridge"
+    assert nsb("install", "--prefix", tmp_path).strip() == str(command)
+    assert files(tmp_path) == ["bin/nsbridge", f"lib/nsbridge/{sys.implementation.cache_tag}.code"]
+    assert run(command, "version") == nsb("version")
+    assert run(command, "connect", "--help") == nsb("connect", "--help")
+    assert run(command, "conect", code=2) == nsb("conect", code=2)
+    assert not sources_read(command)
+
+
+def test_again_is_the_same_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
+    nsb("install", "--prefix", tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    run(tmp_path / "bin/nsbridge", "install", "--prefix", tmp_path)  # by itself, too
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}.keys() == before.keys()
+    assert run(tmp_path / "bin/nsbridge", "version") == nsb("version")
+    nsb("uninstall", "--prefix", tmp_path)
+    assert files(tmp_path) == []
+    assert not (tmp_path / "lib/nsbridge").exists()
+    nsb("uninstall", "--prefix", tmp_path)
+
+
+def test_a_command_of_somebody_else_stays(tmp_path: Path) -> None:
+    command = tmp_path / "bin/nsbridge"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho mine\n")
+    assert "didn't write it" in nsb("install", "--prefix", tmp_path, code=5)
+    assert "making" in nsb("uninstall", "--prefix", tmp_path, code=5)
+    assert files(tmp_path) == ["bin/nsbridge"]
+    assert command.read_text() == "#!/bin/sh\necho mine\n"
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the package, and a launcher for it."""
+    package = tmp_path / "src"
+    shutil.copytree(SRC / "nsbridge", package / "nsbridge", ignore=shutil.ignore_patterns("__pycache__"))
+    environ = {**os.environ, "PYTHONPATH": str(package)}
+    argv = [sys.executable, "-m", "nsbridge", "install", "--prefix", str(tmp_path)]
+    subprocess.run(argv, check=True, env=environ, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    return package / "nsbridge", tmp_path / "bin/nsbridge"
+
+
+def test_what_was_changed_since_is_what_runs(copied: tuple[Path, Path]) -> None:
+    package, command = copied
+    module = package / "frontends/cli/main.py"
+    module.write_text(module.read_text().replace('"""Entry point', 'print("edited")\n    """Entry point'))
+    assert run(command, "--version").startswith("edited\n")
+    assert sources_read(command) == {f"frontends/cli/__pycache__/main.{sys.implementation.cache_tag}.pyc"}
+
+
+def test_without_its_file_of_code_it_starts_all_the_same(copied: tuple[Path, Path]) -> None:
+    package, command = copied
+    (code,) = command.parents[1].glob("lib/nsbridge/*.code")
+    for text in (b"", b"not code", code.read_bytes()[:5000]):
+        code.write_bytes(text)
+        assert run(command, "version") == nsb("version")
+    code.unlink()
+    assert run(command, "version") == nsb("version")
+    assert package.is_dir()
+
+
+def test_an_error_still_shows_where_it_happened(copied: tuple[Path, Path]) -> None:
+    package, command = copied
+    said = run(command, "--debug", "install", "--prefix", "/dev/null", code=1)
+    assert str(package / "frontends/cli/launcher.py") in said
+    assert "path.parent.mkdir(parents=True, exist_ok=True)" in said
