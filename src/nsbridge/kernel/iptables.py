@@ -249,20 +249,19 @@ class Iptables:
                 raise KernelError("our chains are there already", errno=errno.EEXIST, thing=table)
             self._build(scripts, saved, table, elements)
         else:
+            leaving = elements if verb == "change" else gone
             if elements:
-                self._check(verb, saved, elements)
-            self._elements(scripts, saved, elements if verb == "change" else gone, elements)
+                self._check(saved, elements, leaving)
+            self._elements(scripts, saved, leaving, elements)
         self._restore(verb, scripts, (*things, *gone)[0])
 
-    def _check(self, verb: str, saved: dict[int, Tables], elements: Sequence[Element]) -> None:
+    def _check(self, saved: dict[int, Tables], elements: Sequence[Element], gone: Iterable[Element]) -> None:
         """Refuse what nf_tables would refuse: an element without our chains, or a second one of a key."""
         if not self._whole(saved, self._table):
             raise KernelError("chains of ours are missing", errno=errno.ENOENT, thing=elements[0])
-        if verb != "add":
-            return
-        rules = text.index(saved)
+        rules, going = text.index(saved), {one.identity for one in gone}
         for one in elements:
-            if self._held(rules, one) is not None:
+            if one.identity not in going and self._held(rules, one) is not None:
                 raise KernelError(f"{one.set} {words.named(one.key)} is there already", errno=errno.EEXIST, thing=one)
 
     def _build(
