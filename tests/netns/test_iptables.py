@@ -306,8 +306,11 @@ _OF_NFT = re.compile(
 
 
 def seen() -> str:
-    """All there is; rules as iptables lists them, in no order: an element's stand where they came."""
-    rows = [row for row in picture("guest").splitlines() if not _OF_NFT.match(row)]
+    """All there is; rules as iptables lists them, in no order: an element's stand where they came.
+
+    Without routes that the kernel makes by itself, for IPv6 a moment later.
+    """
+    rows = [row for row in picture("guest").splitlines() if not _OF_NFT.match(row) and " proto kernel " not in row]
     return "\n".join([*rows, *sorted(rules.listed().splitlines())])
 
 
