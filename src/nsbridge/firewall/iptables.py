@@ -54,7 +54,7 @@ FIELDS = {"iifname": "-i", "oifname": "-o", "ip saddr": "-s", "ip daddr": "-d", 
 _MATCHED = frozenset(("tcp", "udp", "sctp"))
 
 
-class Fixed(Value):
+class Standing(Value):
     """A rule that is there whatever the sets hold: what it asks, what it does."""
 
     matches: Words
@@ -88,7 +88,7 @@ class Chained(Value):
     table: str
     name: str
     slot: Slot | None
-    fixed: tuple[Fixed, ...]
+    fixed: tuple[Standing, ...]
 
 
 class Hooked(Value):

@@ -8,7 +8,7 @@ from nsbridge.firewall.iptables import (
     PREFIX,
     REFUSED_BIT,
     Chained,
-    Fixed,
+    Standing,
     Hooked,
     Lowered,
     Slot,
@@ -146,10 +146,10 @@ class _Draft:
     def __init__(self, table: str, name: str) -> None:
         self.table, self.name = table, name
         self.slot: Slot | None = None
-        self.fixed: list[Fixed] = []
+        self.fixed: list[Standing] = []
 
     def add(self, matches: Words, target: Words, why: str = "") -> None:
-        self.fixed.append(Fixed(matches, target, cut(why)))
+        self.fixed.append(Standing(matches, target, cut(why)))
 
     @property
     def over(self) -> bool:
