@@ -1,4 +1,4 @@
-"""Write docs/rules from a running kernel, and docs/proofs.md: ``python -m tools.docs`` (`make docs`).
+"""Write docs/rules, pictures, explain.md from a running kernel, and proofs.md: ``python -m tools.docs`` (`make docs`).
 
 Each scenario (scenarios.py) is brought up by the engine in a throwaway host, and what the kernel then holds is listed
 by `nft` and `ip`. What differs from run to run is left out or has a fixed stand-in: indexes of links, MAC addresses
@@ -21,7 +21,7 @@ from nsbridge import files
 from nsbridge.engine import topology
 from nsbridge.kernel import sandbox
 from nsbridge.wiring import open_host
-from tools import proofs
+from tools import explaining, pictures, proofs
 from tools.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def settled(spaces: list[str]) -> str:
         found = "\n\n".join(links(where) for where in ("", *spaces))
         rows = [row for row in found.splitlines() if not row.startswith("#")]
         # A bridge nobody is on stays down. An IPv6 network's link-local addresses come with the carrier.
-        waiting = [row for row in rows if (spaces and "DOWN" in row) or (" fd" in row and " fe80:" not in row)]
+        unsettled = "DOWN" if spaces else "UNKNOWN"
+        waiting = [row for row in rows if unsettled in row or (" fd" in row and " fe80:" not in row)]
         if not waiting or time.monotonic() > deadline:
             return found
         time.sleep(0.02)
@@ -158,7 +159,7 @@ def pages() -> dict[str, str]:
 
 
 def main() -> None:
-    """Rewrite docs/rules, in a throwaway host of our own, and docs/proofs.md."""
+    """Rewrite docs/rules, docs/pictures and docs/explain.md in a throwaway host of our own, and docs/proofs.md."""
     if not sandbox.in_sandbox():
         sandbox.enter([sys.executable, "-m", "tools.docs"])
     PAGES.mkdir(parents=True, exist_ok=True)
@@ -169,6 +170,9 @@ def main() -> None:
     for name, text in fresh.items():
         (PAGES / name).write_text(text)
     print(f"{os.path.relpath(PAGES)}: {len(fresh)} pages")
+    sh("ip link delete up0")
+    pictures.main()
+    print(f"{os.path.relpath(explaining.PAGE)}: {explaining.write()} rows")
     proofs.main()
 
 

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.api.command import Command
     from nsbridge.api.endpoint import Endpoint
+    from nsbridge.api.explaining import Explanation, explained
     from nsbridge.api.host import throwaway
     from nsbridge.api.looking import doctor, endpoints, gc, networks, policies, run
     from nsbridge.api.network import Network
@@ -50,6 +51,7 @@ __all__ = [
     "Decision",
     "Endpoint",
     "Exhausted",
+    "Explanation",
     "Finding",
     "InUse",
     "InvalidFile",
@@ -72,6 +74,7 @@ __all__ = [
     "doctor",
     "down",
     "endpoints",
+    "explained",
     "gc",
     "networks",
     "planned",
@@ -84,6 +87,7 @@ __all__ = [
 _HOMES = {
     "api.command": "Command",
     "api.endpoint": "Endpoint",
+    "api.explaining": "Explanation explained",
     "api.host": "throwaway",
     "api.looking": "doctor endpoints gc networks policies run",
     "api.network": "Network",

@@ -5,8 +5,8 @@ the files. In the child, and only there, every function through which nsbridge c
 one that counts first: files (open for writing, write, link, rename, unlink, mkdir, rmdir, truncate), netlink
 sends, mounts, new namespaces, settings, spawned processes, signals. At the chosen count it kills the child with
 SIGKILL. What is before one effect is after the one before, so killing before each, and once after the last,
-is killing before and after each. What changes nothing is no effect: questions to the kernel, opening a file that is
-there, unlinking one that isn't. Being killed there is being killed before the next effect.
+is killing before and after each. What changes nothing is no effect: questions to the kernel, opening a file or making
+a folder that is there. Being killed there is being killed before the next effect.
 """
 
 from __future__ import annotations
@@ -47,9 +47,8 @@ class Killer:
     def __init__(self, at: int) -> None:
         self.at = at
         self.seen: list[str] = []
-        for name in "write pwrite ftruncate link rename rmdir posix_spawn kill killpg".split():
+        for name in "write pwrite ftruncate link rename unlink rmdir posix_spawn kill killpg".split():
             self._watch(os, name)
-        self._watch(os, "unlink", lambda path, *_: os.path.lexists(path))
         self._watch(os, "mkdir", lambda path, *_: not os.path.lexists(path))
         self._watch(os, "open", _makes)
         for name in "mount umount unshare".split():

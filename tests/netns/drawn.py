@@ -52,7 +52,8 @@ class Port:
 
 @dataclass(frozen=True)
 class World:
-    """What is drawn. versions: families of `near`; modes, internal, icc, masquerade, trusted: its wishes.
+    """What is drawn. versions: families of `near`; modes, internal, icc, masquerade, trusted: its wishes;
+    fixed: it leaves with the uplink's second address.
 
     firewall: whose forward chains drop. bridged: whether br_netfilter calls iptables. rp_filter: of the whole host.
     router: forwarding was on before us.
@@ -68,6 +69,7 @@ class World:
     internal: bool
     icc: bool
     masquerade: bool
+    fixed: bool
     trusted: bool
     ports: tuple[Port, ...]
 
@@ -151,6 +153,7 @@ def worlds(draw: st.DrawFn) -> World:
         drawn = tuple(
             port for port in drawn if port.owners == ("other",) and port.where not in GATEWAY["near"].values()
         )
+    masquerade = draw(st.integers(0, 3)) > 0
     return World(
         firewall=draw(st.sampled_from(("none", *POLICIES))),
         bridged=draw(st.integers(0, 1)),
@@ -161,7 +164,8 @@ def worlds(draw: st.DrawFn) -> World:
         mode6=mode6,
         internal=internal,
         icc=draw(st.integers(0, 2)) > 0,
-        masquerade=draw(st.integers(0, 3)) > 0,
+        masquerade=masquerade,
+        fixed=masquerade and not internal and draw(st.integers(0, 2)) == 0,
         trusted=draw(st.integers(0, 4)) == 0,
         ports=drawn,
     )
@@ -319,4 +323,6 @@ def _in_the_world(world: World, ask: Ask, name: str) -> str:
     if world.closed(home):
         return ""
     hidden = home == "far" or (world.masquerade and world.mode(home, ask.version) in ("nat", "nat-unprotected"))
+    if home == "near" and hidden and world.fixed:
+        return UPLINK[ask.version][1]
     return exits[ask.version][0] if hidden else _own(ask)

@@ -262,3 +262,18 @@ def test_without_rights(nb: Command) -> None:
     assert "CAP_NET_ADMIN" in done.stderr
     assert "`nsbridge demo`" in done.stderr
     assert not nb.json("network", "ls", "--json")
+
+
+def test_what_takes_a_proxy_is_said(nb: Command, host: FreshHost) -> None:
+    """A port on [::1], and [::1] of any other: nothing answers there, and nobody should have to find out."""
+    host.netns("one")
+    nb("network", "create", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64", "lab")
+    nb("connect", "-p", "8080:80", "lab", "one")
+    done = nb("publish", "one", "[::1]:8081:80")
+    assert "port [::1]:8081->80/tcp doesn't answer yet: on [::1] it takes a proxy" in done.err
+    (shown,) = nb.json("inspect", "one")
+    assert shown["unanswered"] == ["[::]:8080/tcp", "[::1]:8081/tcp"]
+    assert nb.json("ps", "--json")[0]["unanswered"] == shown["unanswered"]
+    assert "no proxy serves [::]:8080/tcp, [::1]:8081/tcp" in nb("doctor").out
+    nb("disconnect", "lab", "one")
+    assert "there is no driver 'ptp'" in nb("network", "create", "-d", "ptp", "other", check=False).err

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import HOST4, OUTSIDE, OUTSIDE4, inside
+from lab import HOST4, HOST6, OUTSIDE, OUTSIDE4, inside
 from test_state_links import NET4, NET6, ip, join, made, still
 
 from nsbridge.engine import doctor, endpoints, networks
@@ -96,3 +96,30 @@ def test_bounds_are_dockers() -> None:
         Network("net", advertise=4)
     with pytest.raises(InvalidIntent, match="every 50 ms"):
         Network("net", advertise_ms=50)
+
+
+@pytest.mark.proves("row 28")
+def test_a_link_that_somebody_took_out_of_forwarding_is_named(lab: Lab) -> None:
+    host = made()
+    join(host, lab, "one")
+    lab.serve("one", "http:80", ns="one")
+    endpoints.publish(host, "one", (PublishedPort(80, 8080),))
+    assert lab.get(f"http://{HOST4}:8080/", ns=OUTSIDE)
+
+    def named() -> list[tuple[str, str]]:
+        return [(one.level, one.what) for one in doctor.examine(host) if "aren't forwarded" in one.what]
+
+    assert named() == []
+    lab.sh("sysctl -qw net.ipv4.conf.up0.forwarding=0")
+    assert not lab.get(f"http://{HOST4}:8080/", ns=OUTSIDE, timeout_s=0.3)
+    assert named() == [
+        ("warning", "net/ipv4/conf/up0/forwarding is 0: IPv4 packets that come in by up0 aren't forwarded")
+    ]
+    lab.sh("sysctl -qw net.ipv4.conf.up0.forwarding=1 net.ipv4.conf.nsb-net.forwarding=0")
+    assert lab.sh(f"ping -c1 -W1 {OUTSIDE4}", "one", check=False).status
+    assert [level for level, _ in named()] == ["error"]
+    lab.sh("sysctl -qw net.ipv4.conf.nsb-net.forwarding=1")
+    # The same setting of IPv6 says who is a router, not what is forwarded.
+    lab.sh("sysctl -qw net.ipv6.conf.up0.forwarding=0 net.ipv6.conf.nsb-net.forwarding=0")
+    assert lab.get(f"http://[{HOST6}]:8080/", ns=OUTSIDE)
+    assert named() == []

@@ -286,7 +286,7 @@ def test_gc_takes_what_nothing_accounts_for_and_nothing_else(web: FreshHost) -> 
     told = child(lambda host: host.say("; ".join(gc.collect(host, dry_run=True)))).said
     assert all(word in told for word in ("nsb0123456789ab", "1234", "10.9.0.200")), told
     points = child(gc.collect).seen
-    assert len(points) > 5
+    assert len(points) >= 5
     for at in range(len(points)):
         leave_things()
         assert child(gc.collect, at).killed

@@ -9,13 +9,14 @@ import re
 import socket
 import threading
 from contextlib import contextmanager
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from frames import EAR, Ear, path, tcp_reset, town, up
+from frames import EAR, IP6, Ear, frame, mac, path, send, tcp_reset, town, up
 from lab import HOST4, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, inside, sh
+from reach import datagram
 from test_firewalls import their_network
 
 from nsbridge.desired.ruleset import skeleton
@@ -94,6 +95,30 @@ def test_a_port_that_others_publish_stays_theirs(lab: Lab, kind: str) -> None:
         assert answer() == answer(None) == "web"
         publish()
         assert answer() == answer(None) == "c1"
+
+
+# ------------------------------------------------------------------ the host's loopback
+
+
+@pytest.mark.proves("S1", "S2")
+def test_a_port_on_the_hosts_v6_loopback_answers_no_frame_to_it(lab: Lab) -> None:
+    """The kernel takes no packet to [::1] from a wire; br_netfilter has it translated before the kernel looks."""
+    ports = {"web": (PublishedPort(EAR, 9100, "udp", ip_address("::1")),)}
+    with up(town("db", "web", ports=ports)):
+        sh("sysctl -qw net.bridge.bridge-nf-call-ip6tables=1")
+        packet = datagram(DB6, "::1", 4444, 9100, b"boo")
+        told = frame(mac(None, "nsb-town"), mac("db"), IP6, packet)
+
+        def heard() -> bool:
+            with Ear("web") as ear:
+                send("db", told)
+                return ear.hears(b"boo")
+
+        assert not heard()
+        with rewritten('iifname != "lo" ip6 daddr ::1', 'iifname "lo" ip6 daddr ::1'):
+            assert heard()
+        assert not heard()
+        sh("sysctl -qw net.bridge.bridge-nf-call-ip6tables=0")
 
 
 # ------------------------------------------------------------------ no open moment

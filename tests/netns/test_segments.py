@@ -103,3 +103,14 @@ def test_a_vrf_is_for_bridges_of_others(lab: Lab) -> None:
     assert reaches(lab, "one", str(two.addresses[0].ip))
     assert reaches(lab, "one", "10.7.0.1")
     assert one.network == "lan"
+
+
+def test_there_is_no_driver_without_a_bridge_and_a_word_what_instead(lab: Lab) -> None:
+    with pytest.raises(InvalidIntent, match="there is no driver 'ptp'") as caught:
+        Network("net", driver="ptp")
+    assert "icc off" in caught.value.fix
+    # What ptp is wanted for: members meet only by the host, which lets them meet nobody.
+    host = made(Network("net", (NET4,), icc=False))
+    _, two = (join(host, lab, name) for name in ("one", "two"))
+    assert reaches(lab, "one", "10.9.0.1")
+    assert not reaches(lab, "one", str(two.addresses[0].ip))

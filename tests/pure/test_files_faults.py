@@ -1158,7 +1158,7 @@ networks:
     driver: overlay
 """,
         [
-            "3:13: networks.n.driver: is 'overlay' (only bridge or default or macvlan or ipvlan is supported)",
+            "3:13: networks.n.driver: is 'overlay' (networks end at this host)",
         ],
         REJECTS,
     ),
@@ -1170,7 +1170,8 @@ networks:
     ipam: {driver: dhcp}
 """,
         [
-            "3:20: networks.n.ipam.driver: is 'dhcp' (only default is supported)",
+            "3:20: networks.n.ipam.driver: is 'dhcp' (give addresses with ipv4_address: a lease takes a process that "
+            "renews it, and there is none yet)",
         ],
         REJECTS,
     ),

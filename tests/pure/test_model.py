@@ -239,6 +239,14 @@ def test_a_network_that_cannot_be(wrong: dict[str, Any]) -> None:
         Network(**{"name": "web", **wrong})
 
 
+@pytest.mark.parametrize("wish", [{"internal": True}, {"masquerade": False}, {"gateway_mode4": "routed"}], ids=str)
+def test_a_source_address_needs_nat(wish: dict[str, Any]) -> None:
+    source = (ip_address("192.0.2.1"),)
+    assert Network("web", sources=source, gateway_mode6="routed").sources == source
+    with pytest.raises(InvalidIntent, match=r"can't leave with 192\.0\.2\.1: "):
+        Network("web", sources=source, **wish)
+
+
 def test_ipv6_needs_a_wider_link() -> None:
     six = (Subnet(ip_network("fd00::/64")),)
     assert Network("web", six, mtu=1280).mtu == 1280

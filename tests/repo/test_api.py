@@ -33,6 +33,7 @@ with nsbridge.Network("web", subnet="10.88.0.0/24") as net, net.endpoint("site",
 with nsbridge.up("file.yaml") as lab:
     reveal_type(lab["one"].address)  # note: IPv4Address
 reveal_type(nsbridge.planned().changes[0].why)  # note: str
+reveal_type(nsbridge.explained("host", "outside").fix)  # note: tuple[str, ...]
 try:
     nsbridge.down()
 except nsbridge.NotFound as err:

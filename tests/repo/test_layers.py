@@ -15,11 +15,14 @@ LAYERS = {
     "nsbridge.model": 1,
     "nsbridge.state": 1,
     "nsbridge.firewall.ruleset": 1,
+    "nsbridge.firewall.seen": 1,
+    "nsbridge.firewall.reads": 1,
     "nsbridge.plan.step": 1,
     "nsbridge.kernel.interface": 1,
     "nsbridge.desired": 2,
     "nsbridge.firewall": 2,
     "nsbridge.plan": 3,
+    "nsbridge.explain.world": 1,
     "nsbridge.explain": 3,
     "nsbridge.kernel": 3,
     "nsbridge.store": 3,
@@ -32,6 +35,7 @@ LAYERS = {
     "nsbridge.__main__": 6,
     "nsbridge": 5,
 }
+READERS = {("nsbridge.explain", "nsbridge.plan")}  # of one layer, yet what tells of plans knows them
 VOCABULARY = 1  # one layer of frozen values: its modules know one another
 
 PURE = (
@@ -43,6 +47,7 @@ PURE = (
     "nsbridge.firewall",
     "nsbridge.desired",
     "nsbridge.plan",
+    "nsbridge.explain",
     "nsbridge.kernel.interface",
 )
 EFFECTS = frozenset(
@@ -86,7 +91,7 @@ def allowed(importer: str, imported: str) -> bool:
     here, there = layer(importer), layer(imported)
     if here != there:
         return there < here
-    if here == VOCABULARY or room(importer) == room(imported):
+    if here == VOCABULARY or room(importer) == room(imported) or (room(importer), room(imported)) in READERS:
         return True
     return here == 5 and (imported in ("nsbridge.wiring", "nsbridge") or inside(imported, "nsbridge.api"))
 
@@ -119,7 +124,8 @@ def test_pure_packages_have_no_effects(module: Module) -> None:
         if not found.typing_only and found.module.split(".")[0] in EFFECTS
     ]
     assert not wrong, "\n".join(wrong)
-    opens = [node.lineno for node in ast.walk(module.tree) if isinstance(node, ast.Name) and node.id == "open"]
+    calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    opens = [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "open"]
     assert not opens, f"opens a file on lines {opens}"
 
 

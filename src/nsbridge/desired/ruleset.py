@@ -77,10 +77,13 @@ _FAMILIES = (("4", "ip"), ("6", "ip6"))
 
 
 def _guard() -> Chain:
-    loopback, _ = _loopback()
+    loopback, loopback6 = _loopback()
     rules = [
         rule(_NOT_LO, Match("ip daddr", loopback), Counter(), Drop(), why="S1: loopback addresses never come by wire"),
         rule(_NOT_LO, Match("ip saddr", loopback), Counter(), Drop(), why="S1: nor does anything sent from one"),
+        # The kernel itself drops these (ip6_rcv_core), but only after br_netfilter has shown them to the NAT rules.
+        rule(_NOT_LO, Match("ip6 daddr", loopback6), Counter(), Drop(), why="S1: nor to [::1] by way of br_netfilter"),
+        rule(_NOT_LO, Match("ip6 saddr", loopback6), Counter(), Drop(), why="S1: nor from there"),
     ]
     for digit, ip in _FAMILIES:
         saddr: Field = "ip saddr" if ip == "ip" else "ip6 saddr"

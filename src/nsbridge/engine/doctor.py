@@ -55,6 +55,28 @@ def _forwarding(host: Host, facts: HostFacts) -> Iterator[Finding]:
             yield Finding("ok", f"{name} is on")
 
 
+def _single_links(host: Host, facts: HostFacts) -> Iterator[Finding]:
+    """Links that somebody took out of IPv4 forwarding. IPv6 has that setting too, but doesn't forward by it."""
+    bridges = {network.ifname: network.name for network in host.store.networks() if network.subnet(4)}
+    if facts.sysctl(FORWARDING[4]) == "0" or not bridges:
+        return
+    uplinks = [key.split("/")[3] for key, _ in facts.sysctls if key.endswith("/accept_ra")]
+    for name in dict.fromkeys((*bridges, *uplinks)):
+        key = f"net/ipv4/conf/{name}/forwarding"
+        if host.kernel.setting(key) != "0":
+            continue
+        level: Level = "error" if name in bridges else "warning"
+        meaning = "ports published there don't answer, and endpoints get no answers from there"
+        if name in bridges:
+            meaning = f"endpoints of {bridges[name]!r} reach one another and this host, and nothing beyond"
+        yield Finding(
+            level,
+            f"{key} is 0: IPv4 packets that come in by {name} aren't forwarded",
+            meaning,
+            f"`sysctl -w {key}=1`; where systemd-networkd set it: IPv4Forwarding=yes for {name}",
+        )
+
+
 def _foreign_chains(host: Host, facts: HostFacts) -> Iterator[Finding]:
     """Chains of other people that drop what is forwarded: an accept of ours can't undo that (S29)."""
     present = {thing.identity for thing in host.kernel.find(facts.droppers)}
@@ -210,6 +232,7 @@ def _interfaces(host: Host, facts: HostFacts) -> Iterator[Finding]:
 
 CHECKS = (
     _forwarding,
+    _single_links,
     _foreign_chains,
     _guards,
     _table,

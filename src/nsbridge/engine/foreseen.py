@@ -1,13 +1,16 @@
-"""What a service that doesn't exist yet will hold: what `up` would make, with the addresses it would get."""
+"""What networks and services that don't exist yet will hold: what `up` would make, with what it would choose."""
 
 from __future__ import annotations
 
 from nsbridge.desired.endpoint import endpoint_things
+from nsbridge.desired.network import network_things
 from nsbridge.desired.ports import ports_things
-from nsbridge.engine import services
+from nsbridge.engine import networks, services
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
 from nsbridge.model.network import interface
+from nsbridge.plan.diff import adding
+from nsbridge.plan.step import Plan
 from nsbridge.state.things import Netns
 from nsbridge.store import leases
 
@@ -17,8 +20,35 @@ if TYPE_CHECKING:
 
     from nsbridge.engine.host import Host
     from nsbridge.model.network import Network, Subnet
-    from nsbridge.model.service import Service
+    from nsbridge.model.service import Service, Topology
+    from nsbridge.plan.step import Step
     from nsbridge.state.things import Address_, Thing
+
+
+def foreseen_networks(host: Host, topology: Topology) -> dict[str, Network]:
+    """Return a file's networks as they are, or as they would be made one after the other."""
+    found: dict[str, Network] = {}
+    facts = None
+    for network in topology.networks:
+        have = host.store.network_or_none(network.name)
+        if have is None:
+            facts = facts or host.kernel.facts()
+            have = networks.chosen(host, network, facts, found.values())
+        found[network.name] = have
+    return found
+
+
+def network_steps(host: Host, network: Network, before: tuple[Network, ...]) -> tuple[Step, ...]:
+    """Return the steps that make a network, and what is to be shared on the host because of it.
+
+    before: networks that are made before this one, and do their part of that.
+    """
+    facts, there = host.kernel.facts(), host.store.networks()
+    _, shared = networks.shared_steps(host, (*there, *before, network), facts)
+    _, promised = networks.shared_steps(host, (*there, *before), facts) if before else (None, Plan())
+    done = {thing.identity for step in promised.steps for thing in step.things}
+    left = [step.replace(things=tuple(one for one in step.things if one.identity not in done)) for step in shared.steps]
+    return (*[step for step in left if step.things], *adding(network_things(network, network.mtu)))
 
 
 LINK_LOCAL = {4: 16, 6: 64}
@@ -45,9 +75,11 @@ class Promised:
         return found
 
 
-def foreseen(host: Host, service: Service, known: dict[str, Network], promised: Promised) -> tuple[Thing, ...]:
-    """Return what a service that doesn't exist yet will hold, with the addresses it would get now."""
-    found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
+def foreseen_endpoints(
+    host: Host, service: Service, known: dict[str, Network], promised: Promised
+) -> tuple[Endpoint, ...]:
+    """Return the endpoints of a service that doesn't exist yet, with the addresses they would get now."""
+    found: list[Endpoint] = []
     inside = services.ifnames(service)
     for place, attachment in enumerate(service.attachments):
         network = known.get(attachment.network)
@@ -72,10 +104,21 @@ def foreseen(host: Host, service: Service, known: dict[str, Network], promised: 
             mac=attachment.mac or mac_for(network.name, service.name, first),
             ports=service.ports if place == service.main else (),
             gateway=place == service.main,
+            service=service.name,
+            project=service.project,
             host_name=attachment.host_ifname,
             limits=attachment.limits,
             vlan=attachment.vlan,
         )
+        found.append(endpoint)
+    return tuple(found)
+
+
+def foreseen(host: Host, service: Service, known: dict[str, Network], promised: Promised) -> tuple[Thing, ...]:
+    """Return what a service that doesn't exist yet will hold."""
+    found: list[Thing] = [Netns(service.netns)] if service.mode in ("", "none") else []
+    for endpoint in foreseen_endpoints(host, service, known, promised):
+        network = known[endpoint.network]
         index = host.kernel.link_index(network.ifname)
         found += endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
         found += ports_things(network, endpoint)

@@ -39,16 +39,20 @@ def network_path(name: str) -> str:
     return f"networks/{name}.json"
 
 
-def chosen(host: Host, network: Network, facts: HostFacts) -> Network:
-    """Return the network with subnets and MTU chosen; Taken or Exhausted name what is in the way."""
+def chosen(host: Host, network: Network, facts: HostFacts, also: Iterable[Network] = ()) -> Network:
+    """Return the network with subnets and MTU chosen; Taken or Exhausted name what is in the way.
+
+    also: networks that will be there by then.
+    """
     if network.vlan:
         host.kernel.require("vlan_filtering")
     if network.unmanaged:
         return _on_their_bridge(host, network)
     ours = {one.ifname: one.name for one in host.store.networks()}
     taken: list[tuple[Network_, str]] = []
-    for one in host.store.networks():
+    for one in (*host.store.networks(), *also):
         taken += [(subnet.network, f"that of network {one.name!r}") for subnet in one.subnets]
+    ours[network.ifname] = network.name  # if it is there, its name is what stands in the way
     taken += [(net, f"a route of the host by {link}") for net, link in facts.routes if link not in ours]
     complete = with_subnets(network, taken, seed=host.store.seed())
     if network.watched and not facts.bridge_calls:

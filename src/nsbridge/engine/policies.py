@@ -27,7 +27,7 @@ def policy_path(project: str) -> str:
     return f"policies/{project}.json"
 
 
-def _hosts(endpoint: Endpoint) -> tuple[Network_, ...]:
+def addresses_of(endpoint: Endpoint) -> tuple[Network_, ...]:
     """An endpoint's addresses, each as a network of one."""
     from ipaddress import ip_network
 
@@ -51,7 +51,7 @@ def _addresses(host: Host, party: Party) -> tuple[Network_, ...]:
     if party.kind == "network":
         network = host.store.network_or_none(party.name)
         return tuple([subnet.network for subnet in network.subnets]) if network else ()
-    return tuple([net for endpoint in host.store.endpoints(name=party.name) for net in _hosts(endpoint)])
+    return tuple([net for endpoint in host.store.endpoints(name=party.name) for net in addresses_of(endpoint)])
 
 
 def elements(host: Host, policy: Policy | None = None) -> tuple[Element, ...]:
@@ -75,7 +75,7 @@ def fragment(host: Host, endpoint: Endpoint) -> tuple[Element, ...]:
         named = [any(_names(party, endpoint) for party in (rule.source, rule.target)) for rule in policy.rules]
         if not any(named):
             continue
-        resolve, mine = _resolver(host), _hosts(endpoint)
+        resolve, mine = _resolver(host), addresses_of(endpoint)
         for rule, level, about in zip(policy.rules, levels(policy.rules), named, strict=True):
             if about:
                 for element in _about(rule, level, endpoint, mine, resolve):

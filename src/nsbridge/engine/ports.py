@@ -138,6 +138,8 @@ def _width(port: PublishedPort) -> int:
 def _settled(host: Host, network: Network, port: PublishedPort) -> PublishedPort:
     """The port with what the network and the interface say about it."""
     port = bound_by_default(network, port)
+    if port.host_ip is not None and port.host_ip.is_loopback and port.host_ip.version == 6:
+        host.say(f"port {port} doesn't answer yet: on [::1] it takes a proxy; publish it on 127.0.0.1 too")
     if not port.interface:
         return port
     if not host.kernel.link_index(port.interface):

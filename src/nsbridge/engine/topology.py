@@ -6,7 +6,7 @@ from nsbridge import codec
 from nsbridge.desired.network import network_things
 from nsbridge.engine import addresses, endpoints, health, networks, policies, ports, services
 from nsbridge.engine.entries import Began, Started
-from nsbridge.engine.foreseen import Promised, foreseen
+from nsbridge.engine.foreseen import Promised, foreseen, foreseen_networks, network_steps
 from nsbridge.errors import InUse, NotFound
 from nsbridge.model.policy import Policy
 from nsbridge.plan.diff import adding, diff, removing
@@ -68,14 +68,11 @@ def _putting_back(here: Iterable[Thing], things: Iterable[Thing]) -> tuple[Step,
     return diff(KernelState(here), KernelState(things)).steps
 
 
-def _network_change(host: Host, wanted: Network) -> Change | None:
+def _network_change(host: Host, wanted: Network, complete: Network, before: tuple[Network, ...]) -> Change | None:
+    """complete: with what is chosen for it. before: networks that are made before this one."""
     have = host.store.network_or_none(wanted.name)
     if have is None:
-        facts = host.kernel.facts()
-        complete = networks.chosen(host, wanted, facts)
-        _, shared = networks.shared_steps(host, (*host.store.networks(), complete), facts)
-        steps = (*shared.steps, *adding(network_things(complete, complete.mtu)))
-        return Change("network", wanted.name, "create", "it doesn't exist", steps)
+        return Change("network", wanted.name, "create", "it doesn't exist", network_steps(host, complete, before))
     if networks.filled(wanted, have) != have:
         return Change("network", wanted.name, "recreate", "the file asks for something else")
     steps = _lost(host, network_things(have, have.mtu))
@@ -197,15 +194,14 @@ def decide(
     shared = networks.shared_steps(host, host.store.networks(), host.kernel.facts())[1]
     if shared:
         changes.append(Change("host", "", "mend", "the kernel doesn't hold what networks share", shared.steps))
+    known = foreseen_networks(host, topology)
+    before: list[Network] = []
     for wanted in topology.networks:
-        change = _network_change(host, wanted)
+        change = _network_change(host, wanted, known[wanted.name], tuple(before))
         changes += [change] if change else []
+        before += [known[wanted.name]] if change and change.what == "create" else []
     redone = {change.name for change in changes if change.kind == "network" and change.what == "recreate"}
     changes += _policy_change(host, topology, bool(redone))
-    known = {
-        network.name: host.store.network_or_none(network.name) or networks.chosen(host, network, host.kernel.facts())
-        for network in topology.networks
-    }
     known |= external
     promised, looked = Promised(host), _Looked(host, chosen)
     for service in chosen:

@@ -162,7 +162,11 @@ class DriverOptionsShape(Shape):
         description="Whether it may send only from its own IPv6 addresses, advertise only these, and no routes; true "
         "if not given.",
     )
-    parent: Line | None = Field(None, description="The host's link that a macvlan or ipvlan network stands on.")
+    parent: Line | None = Field(
+        None,
+        description="The host's link that a macvlan or ipvlan network stands on; a VLAN's too (`eth0.5`), which has to "
+        "be there.",
+    )
     macvlan_mode: Line | None = Field(None, description="`bridge` if not given, `private`, `vepa` or `passthru`.")
     ipvlan_mode: Line | None = Field(None, description="`l2` if not given, `l3` or `l3s`.")
     vlan: Vlan | None = Field(

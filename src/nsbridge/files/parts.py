@@ -12,7 +12,7 @@ from nsbridge.errors import InvalidIntent
 from nsbridge.files.faults import Wrong
 from nsbridge.model.endpoint import PROTOS, PublishedPort
 from nsbridge.model.names import check_ifname
-from nsbridge.model.network import ROUTE_KINDS, StaticRoute
+from nsbridge.model.network import DRIVERS, OTHER_DRIVERS, ROUTE_KINDS, StaticRoute
 
 if TYPE_CHECKING:
     from nsbridge.state.things import Address_, Network_
@@ -199,6 +199,25 @@ def whole(value: Any) -> int:
         return int(text(value))
     except ValueError:
         raise Wrong(f"is no whole number: {shown(value)}") from None
+
+
+def driver(value: Any) -> str:
+    """The driver of a network; ``default`` is compose's word for ours."""
+    written = text(value)
+    if written not in ("default", *DRIVERS):
+        hint = OTHER_DRIVERS.get(written, f"use one of {', '.join(DRIVERS)}")
+        raise Wrong(f"is {written!r}", hint)
+    return written
+
+
+def ipam_driver(value: Any) -> str:
+    """Who gives addresses out: we do."""
+    if (written := text(value)) != "default":
+        hint = "leave it out: nsbridge gives addresses out itself"
+        if written == "dhcp":
+            hint = "give addresses with ipv4_address: a lease takes a process that renews it, and there is none yet"
+        raise Wrong(f"is {written!r}", hint)
+    return written
 
 
 def vlan(value: Any) -> int:

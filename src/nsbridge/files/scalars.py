@@ -65,10 +65,10 @@ Pair = Annotated[tuple[str, str | None], PlainValidator(_parsed(parts.pair)), Wi
 ShortPorts = Annotated[Any, PlainValidator(_parsed(parts.short_ports)), WithJsonSchema(NUMBER)]
 Driver = Annotated[
     str,
-    BeforeValidator(_parsed(parts.only("bridge", "default", "macvlan", "ipvlan"))),
+    BeforeValidator(_parsed(parts.driver)),
     WithJsonSchema({"enum": ["bridge", "default", "macvlan", "ipvlan"]}),
 ]
-IpamDriver = Annotated[str, BeforeValidator(_parsed(parts.only("default"))), WithJsonSchema({"enum": ["default"]})]
+IpamDriver = Annotated[str, BeforeValidator(_parsed(parts.ipam_driver)), WithJsonSchema({"enum": ["default"]})]
 PortMode = Annotated[
     str, BeforeValidator(_parsed(parts.only("host", "ingress"))), WithJsonSchema({"enum": ["host", "ingress"]})
 ]

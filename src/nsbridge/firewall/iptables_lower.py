@@ -8,10 +8,10 @@ from nsbridge.firewall.iptables import (
     PREFIX,
     REFUSED_BIT,
     Chained,
-    Standing,
     Hooked,
     Lowered,
     Slot,
+    Standing,
     cut,
     protocol,
 )

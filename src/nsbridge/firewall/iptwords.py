@@ -114,6 +114,9 @@ def _compare(test: seen.Compare, family: str, proto: str) -> tuple[str, str]:
     if of.base == "transport" and of.offset == 13 and mask:
         flags = " ".join([_flags(raw[0]) for raw in (mask, test.raw)])
         return "", f"-m tcp{no} --tcp-flags {flags}"
+    if of.base == "transport" and (of.offset, of.size) == (0, 4):  # iptables-nft compares both ports at once
+        low, high = (int.from_bytes(raw, "big") for raw in (test.raw[:2], test.raw[2:]))
+        return "", f"-m {proto} --sport {low} --dport {high}"
     if of.base == "transport" and of.offset in (0, 2) and of.size == 2:
         option = "sport" if of.offset == 0 else "dport"
         return "", f"-m {proto}{no} --{option} {int.from_bytes(test.raw, 'big')}"

@@ -76,14 +76,18 @@ _TYPEOF = {
 }
 
 
-def render(table: Table, elements: Iterable[Element] = (), *, stateless: bool = False) -> str:
-    """Return the table with these elements as `nft list table` prints it, or with `nft --stateless list table`."""
+def render(table: Table, elements: Iterable[Element] = (), *, stateless: bool = False, explicit: bool = False) -> str:
+    """Return the table with these elements as `nft list table` prints it, or with `nft --stateless list table`.
+
+    explicit: with tests that nft leaves out because later ones say as much. In a table of family bridge it would put
+    others in their place (the frame's type, where ours ask for the packet's protocol).
+    """
     held: dict[str, list[Element]] = {}
     for element in elements:
         if element.table == (table.family, table.name):
             held.setdefault(element.set, []).append(element)
     blocks = [_set(one, held.get(one.name, [])) for one in table.sets]
-    blocks += [_chain(one, stateless, table.family) for one in table.chains]
+    blocks += [_chain(one, stateless, table.family, explicit) for one in table.chains]
     first = [f'\tcomment "{comment(table.why)}"'] if table.why else []
     body = "\n\n".join(["\n".join(block) for block in blocks])
     return "\n".join([f"table {table.family} {table.name} {{", *first, *([body] if body else []), "}"]) + "\n"
@@ -157,13 +161,13 @@ def _bytes(kind: str, value: Any) -> bytes:
     return packed
 
 
-def _chain(chain: Chain, stateless: bool, family: str) -> list[str]:
+def _chain(chain: Chain, stateless: bool, family: str, explicit: bool) -> list[str]:
     lines = [f"\tchain {chain.name} {{"]
     if chain.why:
         lines.append(f'\t\tcomment "{comment(chain.why)}"')
     if chain.hook:
         lines.append(f"\t\ttype {chain.kind} hook {chain.hook} priority {_priority(chain, family)}; policy accept;")
-    lines += [f"\t\t{rule_text(rule, stateless=stateless)}" for rule in chain.rules]
+    lines += [f"\t\t{rule_text(rule, stateless=stateless, explicit=explicit)}" for rule in chain.rules]
     return [*lines, "\t}"]
 
 
@@ -176,12 +180,12 @@ def _priority(chain: Chain, family: str) -> str:
     return str(chain.priority)
 
 
-def rule_text(rule: Rule, *, stateless: bool = False) -> str:
-    """A rule as one line."""
+def rule_text(rule: Rule, *, stateless: bool = False, explicit: bool = False) -> str:
+    """A rule as one line; stateless, explicit: as for `render`."""
     words: list[str] = []
     protocol = ""
     for place, one in enumerate(rule.expressions):
-        if _told_later(one, rule.expressions[place + 1 :]):
+        if not explicit and _told_later(one, rule.expressions[place + 1 :]):
             continue
         if isinstance(one, Match) and one.field.startswith("th ") and protocol:
             # nft writes the test of a protocol and of its port as one.

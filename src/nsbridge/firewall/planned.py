@@ -31,6 +31,7 @@ from nsbridge.firewall.ruleset import (
     Goto,
     InSet,
     Jump,
+    Limit,
     Log,
     Masquerade,
     Match,
@@ -64,6 +65,7 @@ SIZES = {
 _KINDS = {"turn": "integer"}
 _PROTOCOL = Meta("nfproto", 1)
 _MARK = Meta("mark", 4)
+_BURST = 5  # what nft(8) takes for granted
 
 
 def firewall_of(state: KernelState) -> Firewall:
@@ -213,6 +215,9 @@ _PARTS: dict[type, Callable[[Any, Table], Part]] = {
     Counter: lambda *_: seen.Count(),
     SetMarkBits: lambda one, _: seen.Assign(
         _MARK, Masked(_MARK, (~one.bits & 0xFFFFFFFF).to_bytes(4, ORDER), one.bits.to_bytes(4, ORDER))
+    ),
+    Limit: lambda one, _: seen.Limited(
+        f"limit rate {one.rate}/second" + (f" burst {one.burst} packets" if one.burst != _BURST else "")
     ),
     Log: lambda one, _: seen.Logged(one.prefix, None, f'prefix "{one.prefix}"'),
     Reject: lambda *_: seen.Refuse("icmpx", 1),

@@ -23,6 +23,7 @@ from nsbridge.firewall.reads import (
     Meta,
     Mixed,
     OwnSocket,
+    RouteKey,
     Shifted,
     Slice,
     Swapped,
@@ -188,6 +189,8 @@ _READERS: dict[type, Callable[[Any, View], Possible]] = {
     HeaderBytes: _header,
     Turn: _turn,
     OwnSocket: _socket,
+    # A packet has no route yet in prerouting.
+    RouteKey: lambda of, view: [MISSING if view.hook == "prerouting" else _unknown(of.size)],
     Mapped: _mapped,
     Slice: _slice,
     Masked: _masked,

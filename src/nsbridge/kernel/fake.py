@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from nsbridge.firewall.seen import Firewall
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.things import Address_, Thing
@@ -132,6 +133,16 @@ class FakeKernel:
     def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
         """Return what it was told that strangers have."""
         return {address: self.strangers[address] for address in addresses if address in self.strangers}
+
+    def every_rule(self) -> Firewall:
+        """Return what the state amounts to: nobody else has rules here."""
+        from nsbridge.firewall.planned import firewall_of
+
+        return firewall_of(self.state)
+
+    def world(self, places: object, holder: object) -> Any:
+        """There is nothing to read: plans are explained by explain/planned.py."""
+        raise Unsupported("a simulated kernel has no namespaces to read")
 
     def announce(self, endpoint: Endpoint) -> None:
         """Remember that it was asked to."""

@@ -6,10 +6,12 @@ from nsbridge.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any, Protocol
 
+    from nsbridge.explain.world import Source
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.firewall.seen import Firewall
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
     from nsbridge.state.kernel_state import KernelState
@@ -23,8 +25,9 @@ class HostFacts(Value):
     routes: (destination, link, gateway or "") of every route and on-link subnet, default routes left out.
     sysctls: (key, value) of those we might raise: forwarding, and accept_ra of every uplink.
     droppers: other people's forward chains that drop; each wants our accept. routers: names of other software's
-    rules which need forwarding. bridges: those that aren't ours. bridge_filter: nf_tables can filter what passes
-    between the ports of a bridge. bridge_calls: br_netfilter is there, so a bridge can show its frames to IP rules.
+    rules which need forwarding. bridges: those that aren't ours. uplinks: links with a default route. bridge_filter:
+    nf_tables can filter what passes between the ports of a bridge. bridge_calls: br_netfilter is there, so a bridge can
+    show its frames to IP rules.
     """
 
     mtu: int = 1500
@@ -35,6 +38,7 @@ class HostFacts(Value):
     bridges: tuple[str, ...] = ()
     bridge_filter: bool = True
     bridge_calls: bool = True
+    uplinks: tuple[str, ...] = ()
 
     def sysctl(self, key: str) -> str:
         """Return the value of a setting, "" when this kernel has none of that name."""
@@ -141,5 +145,15 @@ if TYPE_CHECKING:
         def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
             """Return the data of a map element, None without one."""
 
+        def every_rule(self) -> Firewall:
+            """Read every rule of the host, whoever made it. Costs a dump of all tables, but of no set."""
+
         def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
             """Return all elements of a set, none without it. Costs a dump of that set: for those that hold little."""
+
+        def world(self, places: Callable[[], Iterable[str]], holder: Callable[[Address_], str | None]) -> Source:
+            """Return what a prediction reads namespaces by.
+
+            places: paths of namespaces in which the other end of a pair may be. holder: the namespace that an address
+            belongs to by our records, None when they don't say.
+            """

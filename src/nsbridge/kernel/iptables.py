@@ -8,7 +8,7 @@ finishes it like any step.
 
 Frames between ports of a bridge stay with nf_tables, in table bridge nsbridge: ebtables has no word for the address
 that a neighbour advertisement is about, and decides about forwarded frames before IP rules can have marked them
-(docs/adr/0010).
+(docs/adr/0012).
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from nsbridge.explain.world import Source
     from nsbridge.firewall.ruleset import Element
+    from nsbridge.firewall.seen import Firewall
     from nsbridge.kernel.iptables import Iptables
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.model.endpoint import Endpoint
@@ -250,9 +252,22 @@ class LinuxKernel:
         """Return the data of a map element, None without one."""
         return self.firewall.element_data(table, name, key)
 
+    def every_rule(self) -> Firewall:
+        """Read every rule of the host, whoever made it."""
+        from nsbridge.kernel.fwread import read_firewall
+
+        return read_firewall()
+
     def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
         """Return all elements of a set, none without it."""
         return self.firewall.elements(table, name)
+
+    def world(self, places: Callable[[], Iterable[str]], holder: Callable[[Address_], str | None]) -> Source:
+        """Return what a prediction reads namespaces by."""
+        from nsbridge.kernel.fwread import read_firewall
+        from nsbridge.kernel.world import LinuxSource
+
+        return LinuxSource(read_firewall, places, holder)
 
 
 def host_facts(sock: NetlinkSocket) -> HostFacts:
@@ -278,6 +293,7 @@ def host_facts(sock: NetlinkSocket) -> HostFacts:
         routes=tuple(dict.fromkeys(routes)),
         sysctls=tuple([pair for pair in values if pair[1]]),
         bridges=tuple(sorted(bridges)),
+        uplinks=tuple(uplinks),
         bridge_calls=bool(sysctl.read("net/bridge/bridge-nf-call-iptables")),
     )
 

@@ -16,7 +16,7 @@ from _struct import pack
 from nsbridge.kernel import libc
 from nsbridge.kernel.netlink import ACK, ROUTE, NetlinkSocket, as_text, attributes, message, text
 from nsbridge.kernel.visitor import alone, visit
-from nsbridge.model.names import ALIAS
+from nsbridge.model.names import NETNS_ALIAS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DIRECTORY = "/run/netns"
 _OWN = "/proc/thread-self/ns/net"
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, Linux 5.14
 _RTM_NEWLINK, _RTM_GETLINK, _LOOPBACK, _IFF_UP, _IFLA_IFALIAS = 16, 18, 1, 1, 20
-MARK = f"{ALIAS}: a namespace of ours"
+MARK = NETNS_ALIAS
 """The alias of the loopback of a namespace that `create` made."""
 
 

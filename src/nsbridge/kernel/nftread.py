@@ -31,7 +31,7 @@ from nsbridge.model.names import ADMIN, BRIDGE_TABLE, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, TypeAlias
 
     from nsbridge.state.things import Thing
@@ -45,7 +45,7 @@ FLAGS = "flags "
 MANY = 64
 """So many elements are found sooner in a list of all that their set holds."""
 
-TRIES = 8
+TRIES = 20
 """How often something that others kept changing is tried again."""
 
 
@@ -78,20 +78,12 @@ class NftReader:
         for thing in asked:
             if isinstance(thing, Element):
                 by_set.setdefault((thing.table, thing.set), []).append(thing)
-        found: dict[tuple[tuple[str, str], str], Collection[Element]] = {
-            place: frozenset(self.elements(*place)) for place, elements in by_set.items() if len(elements) > MANY
-        }
-        return tuple(
-            [
-                thing
-                for thing in asked
-                if (
-                    thing in found[place]
-                    if isinstance(thing, Element) and (place := (thing.table, thing.set)) in found
-                    else self._same(thing)
-                )
-            ]
-        )
+        listed: set[Thing] = set()
+        for place, elements in by_set.items():
+            if len(elements) > MANY:
+                listed.update(self.elements(*place))
+        # What isn't in a list is asked for all the same: there a range, or one address of it, may have another form.
+        return tuple([thing for thing in asked if thing in listed or self._same(thing)])
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, () for one of a set, None without such an element."""

@@ -284,7 +284,8 @@ def get_nsid(fd: int) -> bytes:
 # ------------------------------------------------------------------ links, decoded
 
 
-def _bridge_options(data: bytes) -> tuple[tuple[str, int], ...]:
+def bridge_options(data: bytes) -> tuple[tuple[str, int], ...]:
+    """Read what of a bridge isn't at the kernel's default, and the two that every bridge of ours is told."""
     found = []
     for number, value in attribute_list(data):
         if number in _OPTION_OF:
@@ -330,7 +331,7 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
         hairpin=slave.get(_BRPORT_MODE, b"\0")[0] == 1,
         isolated=slave.get(_BRPORT_ISOLATED, b"\0")[0] == 1,
         autoconf=_autoconf(inet6),
-        options=_bridge_options(info.get(_DATA, b"")) if kind == "bridge" else (),
+        options=bridge_options(info.get(_DATA, b"")) if kind == "bridge" else (),
         alias=as_text(found.get(IFLA_IFALIAS, b"")),
         mode=_mode(kind, info.get(_DATA, b"")),
     )

@@ -10,7 +10,7 @@ from _struct import Struct
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from nsbridge.kernel.netlink import ACK, CREATE, EXCL, REPLACE, as_u32, attr, attributes, message, u8, u32
-from nsbridge.model.names import ROUTE_TABLE
+from nsbridge.model.names import ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY
 from nsbridge.state.things import Address, Route, RoutingRule
 
 TYPE_CHECKING = False
@@ -21,8 +21,7 @@ NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 
-PROTOCOL = 0x6E
-"""Our number as a routing protocol (RTPROT): routes of ours carry it. Free in iproute2's rt_protos."""
+PROTOCOL = ROUTE_PROTOCOL
 PROTO_KERNEL = 2
 MAIN_TABLE = 254
 
@@ -35,8 +34,6 @@ _KINDS = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 _KIND_OF = {number: kind for kind, number in _KINDS.items()}
 _COMPAT = 252  # RT_TABLE_COMPAT: the number doesn't fit here, see RTA_TABLE
 _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL, _TO_TABLE = 2, 6, 15, 21, 1
-_RULE_PRIORITY = 0x6E00
-"""Of our rules: before the main table's (32766)."""
 _IP6_DEFAULT_METRIC = 1024
 
 
@@ -108,7 +105,7 @@ def delete_route(thing: Route, index: int) -> bytes:
 def _rule(kind: int, flags: int, thing: RoutingRule) -> bytes:
     family = _INET if thing.src.version == 4 else _INET6
     header = _RTMSG.pack(family, 0, thing.src.prefixlen, 0, _COMPAT, 0, 0, _TO_TABLE, 0)
-    parts = attr(_FRA_SRC, thing.src.network_address.packed) + u32(_FRA_PRIORITY, _RULE_PRIORITY)
+    parts = attr(_FRA_SRC, thing.src.network_address.packed) + u32(_FRA_PRIORITY, RULE_PRIORITY)
     parts += u32(_FRA_TABLE, thing.table) + u8(_FRA_PROTOCOL, PROTOCOL)
     return message(kind, flags | ACK, header + parts)
 

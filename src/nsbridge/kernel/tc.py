@@ -10,6 +10,7 @@ from __future__ import annotations
 from _struct import Struct
 
 from nsbridge.kernel.netlink import ACK, CREATE, EXCL, REPLACE, as_text, attr, attributes, message, nested, text, u32
+from nsbridge.model.limits import PACKETS, QUEUE_S, burst
 from nsbridge.state.things import Shaper
 
 NEWQDISC, DELQDISC, GETQDISC = 36, 37, 38
@@ -24,28 +25,19 @@ _RATE, _RATE64, _LATENCY64, _JITTER64 = 6, 8, 10, 11
 _ETHERNET = 1
 _MAX32 = 0xFFFFFFFF
 
-_BURST_S, _LEAST_BURST = 0.01, 32 * 1024
-"""What may go at once: 10 ms of the rate, and half of the largest packet that segmentation offload makes."""
-
-_QUEUE_S = 0.05
-"""How long a packet may wait; what would wait longer is dropped."""
-
-_PACKETS = 10_000
-"""How many packets netem holds back at most."""
-
 
 def _tbf(rate: int) -> bytes:
     """rate: bytes per second."""
-    burst = max(int(rate * _BURST_S), _LEAST_BURST)
+    most = burst(rate)
     spec = _RATESPEC.pack(0, _ETHERNET, 0, -1, 0, min(rate, _MAX32))
-    parms = spec + bytes(_RATESPEC.size) + _TBF.pack(min(int(rate * _QUEUE_S) + burst, _MAX32), 0, 0)
-    parts = attr(_TBF_PARMS, parms) + u32(_TBF_BURST, min(burst, _MAX32))
+    parms = spec + bytes(_RATESPEC.size) + _TBF.pack(min(int(rate * QUEUE_S) + most, _MAX32), 0, 0)
+    parts = attr(_TBF_PARMS, parms) + u32(_TBF_BURST, min(most, _MAX32))
     return parts + (attr(_TBF_RATE64, _U64.pack(rate)) if rate > _MAX32 else b"")
 
 
 def _netem(thing: Shaper, rate: int) -> bytes:
     loss = min(thing.loss * (1 << 32) // 1_000_000 + (1 if thing.loss else 0), _MAX32)
-    found = _NETEM.pack(0, _PACKETS, loss, 0, 0, 0)
+    found = _NETEM.pack(0, PACKETS, loss, 0, 0, 0)
     found += attr(_LATENCY64, _U64.pack(thing.delay * 1000)) + attr(_JITTER64, _U64.pack(thing.jitter * 1000))
     if rate:
         found += attr(_RATE, _NETEM_RATE.pack(min(rate, _MAX32), 0, 0, 0))
@@ -96,7 +88,7 @@ def decode_shaper(netns: str, body: bytes, names: dict[int, str]) -> Shaper | No
     if kind != "netem":
         return None
     parts = attributes(options, _NETEM.size)
-    loss = _NETEM.unpack_from(options)[2] * 1_000_000 >> 32
+    loss = _NETEM.unpack_from(options)[2] * 1_000_000 + (1 << 31) >> 32  # to the nearest, as tc(8) rounds
     delay, jitter = (_U64.unpack(parts[each])[0] // 1000 if each in parts else 0 for each in (_LATENCY64, _JITTER64))
     rate = _NETEM_RATE.unpack(parts[_RATE])[0] if _RATE in parts else 0
     rate = _U64.unpack(parts[_RATE64])[0] if _RATE64 in parts else rate

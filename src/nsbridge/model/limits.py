@@ -7,6 +7,20 @@ from nsbridge.values import Value
 
 MILLION = 1_000_000
 
+QUEUE_S = 0.05
+"""How long a packet may wait for a bounded link; what would wait longer is dropped."""
+
+PACKETS = 10_000
+"""How many packets a link that delays holds back at most."""
+
+
+def burst(rate: int) -> int:
+    """Return how many bytes may go at once: 10 ms of the rate, in bytes a second, and at least 32 KiB.
+
+    That is half of the largest packet that segmentation offload makes.
+    """
+    return max(rate // 100, 32 * 1024)
+
 
 class Limits(Value):
     """Bounds of one endpoint's link; 0 leaves it as it is.

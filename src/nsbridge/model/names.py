@@ -26,6 +26,9 @@ MARK_BIT = 0x4000000
 ALIAS = "nsbridge"
 """How the alias of each of our links begins: ``nsbridge: …``."""
 
+NETNS_ALIAS = f"{ALIAS}: a namespace of ours"
+"""The alias of the loopback in a namespace that we made."""
+
 BRIDGE_GROUP = 0x6E736200
 """IFLA_GROUP of our bridges: "nsb" and a zero."""
 
@@ -34,6 +37,12 @@ PORT_GROUP = 0x6E000000
 
 ROUTE_TABLE = 0x6E0000
 """The first of our routing tables inside namespaces; the number of each is this and 16 bits of its interface's name."""
+
+ROUTE_PROTOCOL = 0x6E
+"""Our number as a routing protocol (RTPROT): routes of ours carry it. Free in iproute2's rt_protos."""
+
+RULE_PRIORITY = 0x6E00
+"""Of our policy routing rules: before the main table's (32766)."""
 
 DEFAULT_NETWORK = "default"
 """The network that exists without being made."""

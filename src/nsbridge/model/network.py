@@ -115,6 +115,23 @@ DRIVERS = {"bridge": ("",), "macvlan": ("bridge", "private", "vepa", "passthru")
 """Kinds of networks, and the modes of each, the usual one first. ip-link(8)."""
 
 
+OTHER_DRIVERS = {
+    "ptp": "use a bridge with icc off, which keeps members apart as ptp does (docs/adr/0011)",
+    "host": "a service has `network_mode: host`, a command --net host",
+    "none": "a service has `network_mode: none`, a command --net none",
+    "overlay": "networks end at this host",
+}
+"""What other tools call drivers, and what to do instead."""
+
+
+def check_driver(name: str) -> None:
+    """Raise InvalidIntent, saying what to do instead, for a driver that we don't have."""
+    if name not in DRIVERS:
+        raise InvalidIntent(
+            f"there is no driver {name!r}", fix=OTHER_DRIVERS.get(name, f"use one of {', '.join(DRIVERS)}")
+        )
+
+
 class Network(Value):
     """What a user asks of a network.
 
@@ -182,10 +199,11 @@ class Network(Value):
             raise InvalidIntent(
                 f"network {self.name!r} is unmanaged but names no bridge", fix="name the bridge it uses"
             )
+        check_driver(self.driver)
         if self.mode not in ("", *DRIVERS.get(self.driver, ())):
             modes = " or ".join(DRIVERS.get(self.driver, ())[:4]) or "none"
             raise InvalidIntent(f"network {self.name!r} has mode {self.mode!r}", fix=f"{self.driver} has: {modes}")
-        if self.driver not in DRIVERS or (self.driver != "bridge" and not self.unmanaged):
+        if self.driver != "bridge" and not self.unmanaged:
             raise InvalidIntent(
                 f"network {self.name!r} has driver {self.driver!r} without a parent", fix="name one: -o parent=IFNAME"
             )
@@ -197,12 +215,14 @@ class Network(Value):
         given = [address.version for address in self.sources]
         if len(given) != len(set(given)):
             raise InvalidIntent(f"network {self.name!r} has two source addresses of one family", fix="give one of each")
-        if self.sources and (self.internal or not self.masquerade):
-            raise InvalidIntent(
-                f"network {self.name!r} can't leave with {self.sources[0]}: "
-                + ("it is internal" if self.internal else "masquerading is off"),
-                fix="drop the source address",
-            )
+        for source in self.sources:
+            why = "it is internal" if self.internal else "" if self.masquerade else "masquerading is off"
+            if not why and self.gateway_mode(source.version) == "routed":
+                why = "it is routed, without NAT"
+            if why:
+                raise InvalidIntent(
+                    f"network {self.name!r} can't leave with {source}: {why}", fix="drop the source address"
+                )
         least = 1280 if 6 in versions else 68
         if self.mtu and not least <= self.mtu <= 65535:
             raise InvalidIntent(f"network {self.name!r} has an MTU of {self.mtu}", fix=f"use {least} to 65535")

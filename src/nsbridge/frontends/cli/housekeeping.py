@@ -1,4 +1,4 @@
-"""The verbs `gc`, `doctor`, `schema`, `completion`, `version`, `help`."""
+"""The verbs `gc`, `mend`, `doctor`, `schema`, `completion`, `version`, `help`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ def gc(host: Host, args: Any) -> None:
         output.line(text)
     if not found:
         host.say("nothing of ours is left over")
+
+
+def mend(host: Host, args: Any) -> None:
+    """Put back what the kernel has lost, and print what that was."""
+    from nsbridge.engine import mend as engine
+    from nsbridge.frontends.cli.words import thing_text
+
+    steps = engine.lost(host) if args.dry_run else engine.mend(host)
+    found = list(dict.fromkeys(thing_text(thing) for thing in engine.told(steps)))
+    if args.json:
+        output.as_json(found)
+        return
+    for text in found:
+        output.line(text)
+    if not found:
+        host.say("nothing of ours is lost")
 
 
 def doctor(host: Host, args: Any) -> int:

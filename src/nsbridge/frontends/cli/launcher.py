@@ -1,7 +1,7 @@
 """The verbs `install` and `uninstall`: a command `nsbridge` that starts sooner than the one pip writes.
 
-pip's script has the interpreter look for packages, and reads each module from a file of its own: 15 ms of a command
-that takes 25 (docs/adr/0009). The launcher names the interpreter with ``-IS`` and says where packages are; most of
+pip's script has the interpreter look for packages, and reads each module from a file of its own: 9 ms of a command
+that takes 33 (docs/adr/0009). The launcher names the interpreter with ``-IS`` and says where packages are; most of
 what a hot verb imports it has from one file of compiled code (`cached`).
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nsbridge
-from nsbridge.errors import NoPermission, NsbridgeError, Taken
+from nsbridge.errors import NoPermission, NsbridgeError, Taken, Unsupported
 from nsbridge.frontends.cli import cached, output
 
 MARK = "# Written by `nsbridge install`; `nsbridge uninstall` takes it away."
@@ -40,6 +40,9 @@ from nsbridge.frontends.cli.main import script
 script()
 """
 
+LONGEST = 255 - len("#! -IS")
+"""Bytes of the interpreter's path: the first line ends at 256 (BINPRM_BUF_SIZE, <linux/binfmts.h>; execve(2))."""
+
 COLD = (
     "nsbridge.api",
     "nsbridge.files",
@@ -52,7 +55,11 @@ COLD = (
 
 def install(args: Any) -> None:
     """Write the launcher and its file of code, or write them anew."""
-    python = os.path.realpath(sys.executable)
+    python = sys.executable  # not what it links to: where it stands tells it the packages of its environment
+    if len(python.encode()) > LONGEST or " " in python:
+        raise Unsupported(
+            f"the kernel runs no script for {python!r}", fix="give Python a path without spaces, or a shorter one"
+        )
     command, code = _places(args.prefix)
     if command.exists() and not _ours(command):
         raise Taken(

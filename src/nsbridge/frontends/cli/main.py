@@ -145,4 +145,9 @@ def _run(verb: Verb, args: Any) -> int:
 
     with output.words_for(verb.long, verb.group == "topology") as words:
         args.words = words
-        return _call(verb, open_host(words.say, getattr(args, "firewall", "")), args)
+        host = open_host(words.say, getattr(args, "firewall", ""))
+        if getattr(args, "show_commands", False):
+            from nsbridge.frontends.cli.telling import Telling
+
+            host.kernel = Telling(host.kernel, words)
+        return _call(verb, host, args)

@@ -9,7 +9,7 @@ from nsbridge.errors import InvalidIntent
 from nsbridge.files import parts
 from nsbridge.frontends.cli import output, parse, records
 from nsbridge.frontends.cli.trouble import each
-from nsbridge.model.network import GATEWAY_MODES, POLICIES, Network, Subnet
+from nsbridge.model.network import GATEWAY_MODES, POLICIES, Network, Subnet, check_driver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def create(host: Host, args: Any) -> None:
     network = network.replace(sources=given, host_binding=parse.address("--host-binding", args.host_binding))
     options = _options(args.opt)
     if args.driver != "bridge":
+        check_driver(args.driver)
         options |= {"driver": args.driver, "unmanaged": bool(options.get("bridge"))}
     network = network.replace(**options)
     output.line(networks.create(host, network).name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, TextIO
 
-RED, DIM, RESET = "\x1b[31m", "\x1b[2m", "\x1b[0m"
+RED, GREEN, DIM, RESET = "\x1b[31m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
 PREFIX_COLOURS = tuple(f"\x1b[{number}m" for number in (36, 33, 32, 35, 34, 31))
 """Of the names before lines of logs, in turn."""
 

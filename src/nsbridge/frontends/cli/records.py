@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nsbridge.desired.proxy import proxy_sockets
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +41,11 @@ def _place(endpoint: Endpoint) -> Record:
     }
 
 
+def _unanswered(endpoints: Iterable[Endpoint]) -> list[str]:
+    """Sockets of the host that only a user-space proxy could serve; see desired/proxy.py."""
+    return [str(socket) for endpoint in endpoints for socket in proxy_sockets(endpoint)]
+
+
 def endpoint_record(endpoint: Endpoint) -> Record:
     """One endpoint."""
     return {
@@ -47,6 +54,7 @@ def endpoint_record(endpoint: Endpoint) -> Record:
         "netns": endpoint.netns,
         **_place(endpoint),
         "ports": [port_record(port) for port in endpoint.ports],
+        "unanswered": _unanswered((endpoint,)),
         "service": endpoint.service,
         "project": endpoint.project,
     }
@@ -75,6 +83,7 @@ def service_record(status: Status) -> Record:
         "netns": service.netns,
         "networks": [_place(endpoint) for endpoint in status.endpoints],
         "ports": [port_record(port) for endpoint in status.endpoints for port in endpoint.ports],
+        "unanswered": _unanswered(status.endpoints),
         "labels": dict(service.labels),
     }
 
@@ -95,6 +104,7 @@ def stranger_record(endpoints: Iterable[Endpoint], state: str) -> Record:
         "netns": places[0].netns,
         "networks": [_place(endpoint) for endpoint in places],
         "ports": [port_record(port) for endpoint in places for port in endpoint.ports],
+        "unanswered": _unanswered(places),
         "labels": {},
     }
 

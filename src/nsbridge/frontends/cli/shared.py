@@ -5,6 +5,7 @@ from __future__ import annotations
 from nsbridge.frontends.cli.verb import arg, flag, many, text
 
 JSON = flag("--json", help="print JSON, with the fields named below")
+SHOW = flag("--show-commands", help="print what is done as commands a person could type, on stderr")
 QUIET = flag("-q", "--quiet", help="print names alone")
 FILE = text(
     "-f", "--file", metavar="FILE", help="topology file (default: nsbridge.yaml, compose.yaml, … in this directory)"
@@ -88,12 +89,17 @@ PORT_FIELDS = (
     ("count", "so many ports, from target and host_port on"),
     ("shared", "whether several endpoints answer on it in turn"),
 )
+UNANSWERED = (
+    "unanswered",
+    "list of sockets, like [::]:8080/tcp, that take a proxy: [::1], link-local clients, IPv6 to IPv4",
+)
 ENDPOINT_FIELDS = (
     ("kind", '"endpoint"'),
     ("name", "its name"),
     ("netns", "path of its namespace"),
     *ADDRESS_FIELDS,
     ("ports", "list of published ports: target, host_port, host_ip, protocol, interface, count, shared"),
+    UNANSWERED,
     ("service", "its service, or empty"),
     ("project", "its project, or empty"),
 )
@@ -114,6 +120,7 @@ SERVICE_FIELDS = (
     ("netns", "path of its namespace"),
     ("networks", "list: network, ifname, addresses, mac, vlan, aliases, default_route"),
     ("ports", "list: target, host_port, host_ip, protocol, interface, count, shared"),
+    UNANSWERED,
     ("labels", "object"),
 )
 NETWORK_FIELDS = (

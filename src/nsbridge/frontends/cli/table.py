@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.frontends.cli.verbs_running import LOOKING, SERVICES, TOPOLOGY
+from nsbridge.frontends.cli.verbs_telling import TELLING
 from nsbridge.frontends.cli.verbs_wiring import ENDPOINTS, HOUSEKEEPING, NETWORKS
 
 TYPE_CHECKING = False
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from nsbridge.frontends.cli.verb import Verb
 
-VERBS = (*TOPOLOGY, *SERVICES, *NETWORKS, *ENDPOINTS, *LOOKING, *HOUSEKEEPING)
+VERBS = (*TOPOLOGY, *SERVICES, *NETWORKS, *ENDPOINTS, *LOOKING, *TELLING, *HOUSEKEEPING)
 
 
 def find(words: Sequence[str]) -> tuple[Verb, int] | None:

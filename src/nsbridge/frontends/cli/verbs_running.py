@@ -20,12 +20,14 @@ from nsbridge.frontends.cli.shared import (
     PROJECT,
     QUIET,
     SERVICE_FIELDS,
+    SHOW,
     TERMINAL,
     TIMEOUT,
     USER,
     WORKDIR,
 )
 from nsbridge.frontends.cli.verb import REST, Verb, arg, flag, many, text
+from nsbridge.frontends.cli.verb_explain import EXPLAIN
 
 TOPOLOGY = (
     Verb(
@@ -41,6 +43,7 @@ TOPOLOGY = (
             flag("--force-recreate", help="make services anew even if nothing about them changed"),
             flag("--dry-run", help="tell what would be done, as `nsbridge plan` does, and do nothing"),
             FIREWALL,
+            SHOW,
             arg("services", nargs="*", metavar="SERVICE", help="only these, and what they depend on"),
         ),
         about="Without -d it stays: what the commands write is shown, Ctrl-C stops them (another kills them), and\n"
@@ -53,7 +56,7 @@ TOPOLOGY = (
         "topology",
         "Take a project away: services, namespaces, networks, rules",
         "topology:down",
-        (FILE, PROJECT, TIMEOUT),
+        (FILE, PROJECT, TIMEOUT, SHOW),
         about="Without -f, -p and a file in this directory: the one project that is up.",
         examples=("down", "down -f examples/docker-bridge.yaml", "down -p lab -t 1"),
         long=True,
@@ -63,8 +66,15 @@ TOPOLOGY = (
         "topology",
         "Show every step that `up` would take, with its reason",
         "topology:plan",
-        (FILE, PROJECT, flag("--remove-orphans", help="as for up"), flag("--force-recreate", help="as for up"), JSON),
-        examples=("plan -f examples/docker-bridge.yaml", "plan --json"),
+        (
+            FILE,
+            PROJECT,
+            flag("--remove-orphans", help="as for up"),
+            flag("--force-recreate", help="as for up"),
+            flag("--show-commands", help="as commands that a person could type"),
+            JSON,
+        ),
+        examples=("plan -f examples/docker-bridge.yaml", "plan --show-commands", "plan --json"),
         fields=CHANGE_FIELDS,
     ),
     Verb(
@@ -107,6 +117,7 @@ SERVICES = (
             text("--hostname", metavar="NAME", help="its host name (default: its name)"),
             many("-l", "--label", metavar="NAME=VALUE", help="a note of your own; repeatable"),
             flag("-d", "--detach", help="leave it in the background and print its name"),
+            SHOW,
             flag("--rm", help="accepted as docker's: a command in the foreground takes its namespace along"),
             *TERMINAL,
             arg(
@@ -176,6 +187,7 @@ SERVICES = (
         "services:remove",
         (
             flag("-f", "--force", help="stop them first if they run"),
+            SHOW,
             arg("names", nargs="+", metavar="NAME", help="services"),
         ),
         examples=("rm web", "rm -f web db"),
@@ -218,6 +230,7 @@ LOOKING = (
         examples=("port web", "port web 80", "port web 53/udp"),
         fields=PORT_FIELDS,
     ),
+    EXPLAIN,
     Verb(
         "inspect",
         "looking",

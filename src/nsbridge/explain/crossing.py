@@ -1,0 +1,264 @@
+"""From one station of a link to the next: who answers for an address, and the frame's way there.
+
+A link of a namespace is a veth pair whose other end is a station or a bridge port, a bridge itself, or something that
+leads out of what can be read. Nobody's namespace is read but that of the one who answers.
+"""
+
+from __future__ import annotations
+
+from nsbridge.explain import cures
+from nsbridge.explain.hooks import fire, present
+from nsbridge.explain.path import LEFT, LOST, UNKNOWN, Culprit
+from nsbridge.explain.world import SeenLink
+from nsbridge.firewall.packet import Ct
+from nsbridge.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nsbridge.explain.path import Stage, Walk
+    from nsbridge.explain.world import World
+    from nsbridge.state.things import Address_
+
+_VALID = ("permanent", "reachable", "stale", "delay", "probe")
+_SOLICIT, _ADVERTISE = 135, 136
+_NEVER = 8
+"""Of arp_ignore: answer nobody."""
+
+_MOST_PORTS = 64
+"""So many ports of a bridge are asked when no record says who has an address."""
+
+
+class Wire(Value):
+    """What a link leads to. netns, bridge: a bridge there, entered by `port` ("" for its own host). station: one alone.
+
+    unseen: words for what it leads to, when that can't be read.
+    """
+
+    netns: str = ""
+    bridge: str = ""
+    port: str = ""
+    station: str = ""
+    unseen: str = ""
+
+
+class Station(Value):
+    """Who answers for an address: a link of a namespace. port: of the bridge in front of it."""
+
+    netns: str
+    link: SeenLink
+    port: str = ""
+
+
+def wire(world: World, netns: str, link: SeenLink) -> Wire:
+    """Return what a link leads to."""
+    if link.kind == "bridge":
+        return Wire(netns, link.name)
+    if link.kind != "veth":
+        return Wire(unseen=f"{link.name} leads out of this host")
+    peer = world.peer(netns, link)
+    if peer is None:
+        return Wire(unseen=f"the other end of {link.name} is in a namespace that can't be found from here")
+    where, other = peer
+    return Wire(where, other.master, other.name) if other.master else Wire(where, station=other.name)
+
+
+def answers(world: World, netns: str, link: SeenLink, address: Address_, known: str = "") -> bool:
+    """Tell whether a station answers when it is asked for an address by ARP or neighbour discovery.
+
+    known: the MAC that the one who sends believes in; it needn't ask then.
+    """
+    space = world.space(netns)
+    own = space.owner(address) if space is not None else None
+    if own is None or not link.up or not own.usable:
+        return False
+    if address.version == 6 or known == link.mac:
+        return own.link == link.name
+    ignores = world.conf(netns, 4, link.name, "arp_ignore")
+    return ignores < _NEVER and (own.link == link.name or not ignores)
+
+
+def _behind(world: World, at: Wire, address: Address_, known: str) -> Station | None:
+    """Return the station behind a port of a bridge that answers for an address; by records first, then by asking."""
+    space = world.space(at.netns)
+    hint = world.source.holder(address)
+    if hint is not None and (there := world.space(hint)) is not None and (own := there.owner(address)) is not None:
+        link = there.links[own.link]
+        peer = world.peer(hint, link)
+        if peer is not None and peer[0] == at.netns and peer[1].master == at.bridge:
+            return Station(hint, link, peer[1].name) if answers(world, hint, link, address, known) else None
+    assert space is not None
+    for count, port in enumerate(space.ports_of(at.bridge)):
+        if count >= _MOST_PORTS:
+            break
+        peer = world.peer(at.netns, port) if port.kind == "veth" else None
+        if peer is not None and answers(world, peer[0], peer[1], address, known):
+            return Station(peer[0], peer[1], port.name)
+    return None
+
+
+def station(world: World, at: Wire, address: Address_, known: str = "") -> Station | None:
+    """Return who answers for an address on a wire. known: as for `answers`."""
+    space = world.space(at.netns)
+    if space is None:
+        return None
+    if not at.bridge:
+        link = space.links[at.station]
+        return Station(at.netns, link) if answers(world, at.netns, link, address, known) else None
+    bridge = space.links[at.bridge]
+    if at.port and answers(world, at.netns, bridge, address, known):
+        return Station(at.netns, bridge)
+    return _behind(world, at, address, known)
+
+
+def neighbour(walk: Walk) -> Stage | None:
+    """Find the next hop on the link: its MAC, and who has it."""
+    packet, space = walk.packet, walk.space
+    link = space.links[packet.oif]
+    if link.loopback:
+        return loop
+    if not link.up:
+        walk.hop("link", link.name, "drop", f"{link.name} is down")
+        walk.end(LOST, cures.link_down(walk.netns, link))
+        return None
+    if packet.daddr.is_multicast or walk.many:
+        walk.hop("link", link.name, "open", "it goes to many")
+        walk.opaque["who hears multicast and broadcast"] = None
+        walk.doubt = True
+        walk.end(UNKNOWN)
+        return None
+    if walk.back and link.name == walk.question.link:
+        walk.hop("link", link.name, "left", "back to where the question came from")
+        walk.end(LEFT, to=f"out by {link.name}")
+        return None
+    address = walk.gateway or packet.daddr
+    at = wire(walk.world, walk.netns, link)
+    if at.unseen:
+        walk.hop("link", link.name, "left", at.unseen)
+        walk.end(LEFT, to=at.unseen)
+        return None
+    entry = space.neighbours.get((link.name, address))
+    known = entry.mac if entry is not None and entry.state in _VALID else ""
+    found = station(walk.world, at, address, known)
+    if found is None:
+        _nobody(walk, link, at, address)
+        return None
+    if mistaken(walk, link, found, address) or (not known and not discovered(walk, link, found)):
+        return None
+    walk.station = (found.netns, found.link.name)
+    walk.change(ether_saddr=link.mac, ether_daddr=found.link.mac)
+    walk.hop("neighbour", f"{address} lladdr {found.link.mac}")
+    return leave
+
+
+def mistaken(walk: Walk, link: SeenLink, found: Station, address: Address_) -> bool:
+    """Tell whether the namespace believes that somebody else has the address; the way ends there then."""
+    entry = walk.space.neighbours.get((link.name, address))
+    if entry is None or entry.state not in _VALID or entry.mac == found.link.mac:
+        return False
+    there = walk.world.space(found.netns)
+    if found.link.kind == "bridge" and there is not None:
+        # A bridge takes frames for the MACs of its ports as its own.
+        if any(port.mac == entry.mac for port in there.ports_of(found.link.name)):
+            return False
+    why = f"{link.name} believes that {address} is {entry.mac}, but {found.link.mac} has it"
+    thing = f"{address} lladdr {entry.mac} {entry.state}"
+    walk.hop("neighbour", thing, "drop", why)
+    fix = cures.within(walk.netns, f"ip neigh del {address} dev {link.name}")
+    walk.end(LOST, Culprit("neighbour", walk.netns, thing, why, (fix,)))
+    return True
+
+
+def discovered(walk: Walk, link: SeenLink, found: Station) -> bool:
+    """Tell whether IPv6 neighbour discovery gets through the rules of both: it is made of packets (RFC 4861 §7.2)."""
+    if walk.version == 4:
+        return True
+    kept = walk.packet, walk.netns
+    asks = kept[0].replace(
+        proto="icmpv6", sport=None, dport=None, icmp_code=0, flags=(), ct=Ct("untracked"), tracked=True
+    )
+    for netns, name, kind, iif, oif in (
+        (walk.netns, "output", _SOLICIT, "", link.name),
+        (found.netns, "input", _SOLICIT, found.link.name, ""),
+        (found.netns, "output", _ADVERTISE, "", found.link.name),
+        (walk.netns, "input", _ADVERTISE, link.name, ""),
+    ):
+        if not present(walk, name, ("ip6", "inet")) and netns == walk.netns:
+            continue
+        walk.netns, walk.packet = netns, asks.replace(icmp_type=kind, iif=iif, oif=oif, local=not iif, mark=0)
+        if not fire(walk, name):
+            return False
+        walk.netns, walk.packet = kept[1], kept[0]
+    return True
+
+
+def _nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> None:
+    """Nobody answers: the frame is never sent. Unless the bridge leads out by a port that can't be seen behind."""
+    there = walk.world.space(at.netns)
+    if at.bridge and there is not None:
+        doors = [port.name for port in there.ports_of(at.bridge) if port.kind != "veth" and port.name != at.port]
+        if doors:
+            walk.hop("neighbour", f"{address} on {link.name}", "left", f"bridge {at.bridge} leads out by {doors[0]}")
+            walk.end(LEFT, to=f"out by {doors[0]} of bridge {at.bridge}")
+            return
+    culprit = cures.nobody(walk, link, at, address)
+    walk.hop("neighbour", f"who has {address} on {link.name}?", "drop", culprit.why)
+    walk.end(LOST, culprit)
+
+
+def loop(walk: Walk) -> Stage | None:
+    """Over loopback: what was sent comes in again, with its conntrack entry and its mark."""
+    from nsbridge.explain.receiving import arrive_ip
+
+    if not walk.space.links["lo"].up:
+        walk.end(LOST, cures.link_down(walk.netns, walk.space.links["lo"]))
+        return None
+    walk.change(iif="lo", oif="", local=False, tracked=True, ether_saddr="", ether_daddr="")
+    walk.ip_seen = False
+    return arrive_ip
+
+
+def leave(walk: Walk) -> Stage | None:
+    """Out of the link, with a frame around it."""
+    from nsbridge.explain.bridging import from_host
+
+    link = walk.space.links[walk.packet.oif]
+    if not fire(walk, "egress", layer="netdev", device=link.name):
+        return None
+    if link.kind == "bridge":
+        return from_host
+    return cross(walk, link)
+
+
+def cross(walk: Walk, link: SeenLink) -> Stage | None:
+    """Through a veth pair, into the namespace at its other end: marks and conntrack entries stay behind."""
+    from nsbridge.explain.receiving import arrive
+
+    peer = walk.world.peer(walk.netns, link)
+    if peer is None:
+        walk.hop("link", link.name, "left", "its other end is in a namespace that can't be found from here")
+        walk.end(LEFT, to=f"out by {link.name}")
+        return None
+    where, other = peer
+    if not other.up or not link.up:
+        guilty = (where, other) if not other.up else (walk.netns, link)
+        walk.hop("link", link.name, "drop", f"{guilty[1].name} is down")
+        walk.end(LOST, cures.link_down(*guilty))
+        return None
+    if other.mtu < link.mtu and not walk.back:
+        walk.notes[
+            f"packets of more than {other.mtu} bytes vanish between {link.name} (MTU {link.mtu}) "
+            f"and {other.name} (MTU {other.mtu})"
+        ] = None
+    if (walk.packet.length or 0) > other.mtu:
+        why = f"{other.name} takes packets of {other.mtu} bytes and drops longer ones without a word"
+        walk.hop("link", f"mtu {other.mtu} of {other.name}", "drop", why)
+        fix = (cures.within(where, f"ip link set {other.name} mtu {link.mtu}"),)
+        walk.end(LOST, Culprit("mtu", where, f"mtu {other.mtu} of {other.name}", why, fix))
+        return None
+    walk.hop("veth", f"{link.name} → {other.name}")
+    if where != walk.netns:
+        walk.change(mark=0, priority=0)
+    walk.netns = where
+    walk.ip_seen = False
+    walk.change(iif=other.name, oif="", iif_port="", oif_port="", local=False, tracked=False)
+    return arrive

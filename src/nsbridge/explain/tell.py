@@ -1,0 +1,152 @@
+"""A path in people's words: one sentence first, then the hops; and the same as data for --json."""
+
+from __future__ import annotations
+
+from nsbridge.explain.cures import called
+from nsbridge.explain.path import ARRIVES, LEFT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from nsbridge.explain.path import Culprit, Hop, Leg, Path
+    from nsbridge.firewall.packet import Packet
+
+HEADER = ("WHERE", "STAGE", "WHAT", "VERDICT", "PACKET AFTERWARDS")
+
+
+def _proto(packet: Packet) -> str:
+    return "ping" if packet.icmp_type is not None else packet.proto
+
+
+def asked(path: Path, source: str) -> str:
+    """What was asked: ``a tcp connection from ns1 to 10.0.0.2:80``."""
+    packet = path.question.packet
+    what = {"tcp": "a tcp connection", "udp": "a udp packet", "ping": "a ping"}.get(_proto(packet), "a packet")
+    return f"{what} from {source} to {packet.to}"
+
+
+def _reached(path: Path) -> str:
+    leg, question = path.out, path.question.packet
+    name = leg.to.partition(" (")[0]
+    whom = f" ({name})" if name else ""
+    where = "in " + called(leg.netns) if leg.netns else "on the host"
+    as_ = f" as {leg.packet.to}" if leg.packet.to != question.to else ""
+    return f"arrives {where}{as_}{whom} and is seen to come from {leg.packet.saddr}"
+
+
+def sentence(path: Path, source: str) -> str:
+    """Whether it arrives, where and as whom; or who is to blame."""
+    said = asked(path, source)
+    said = said[0].upper() + said[1:]
+    culprit = path.culprit
+    if path.doubt:
+        open_ = "; ".join(path.opaque)
+        return f"Nobody can say whether {said[0].lower()}{said[1:]} arrives: it depends on {open_}."
+    if path.fate == "answered":
+        return f"{said} {_reached(path)}; the answer comes back."
+    if path.fate == LEFT:
+        return (
+            f"{said} leaves {called(path.out.netns)} from {path.out.packet.saddr}: {path.out.to}. "
+            "What becomes of it there can't be seen from here."
+        )
+    if path.fate == "no answer":
+        why = culprit.why if culprit is not None else "it is lost on its way"
+        return f"{said} {_reached(path)}, but the answer doesn't get back: {why}."
+    verb = {"refused": "is refused", "dropped": "is dropped", "unsent": "isn't even sent"}.get(path.fate, "gets lost")
+    if culprit is None:
+        return f"{said} {verb}."
+    where = called(culprit.netns)
+    place = "" if where in culprit.why or not culprit.netns else f" (in {where})"
+    return f"{said} {verb}: {culprit.why}{place}."
+
+
+def guilty(culprit: Culprit) -> str:
+    """The guilty thing, as its tool writes it."""
+    return culprit.thing
+
+
+def _changed(hop: Hop, before: Packet | None) -> str:
+    packet = hop.packet
+    if before is not None and (before.of, before.to, before.mark) == (packet.of, packet.to, packet.mark):
+        return ""
+    mark = f" mark {packet.mark:#x}" if packet.mark else ""
+    return f"{packet.of} → {packet.to}{mark}"
+
+
+def rows(leg: Leg) -> list[tuple[str, str, str, str, str]]:
+    """The hops as rows under `HEADER`; the packet only where it changed."""
+    found = []
+    before: Packet | None = None
+    for hop in leg.hops:
+        why = f"{hop.thing}  # {hop.why}" if hop.why and hop.why not in hop.thing else hop.thing
+        found.append((called(hop.netns), hop.stage, why, hop.verdict, _changed(hop, before)))
+        before = hop.packet
+    return found
+
+
+# as data
+
+
+def _packet(packet: Packet) -> dict[str, Any]:
+    return {
+        "source": str(packet.saddr),
+        "source_port": packet.sport if packet.icmp_type is None else None,
+        "destination": str(packet.daddr),
+        "destination_port": packet.dport,
+        "protocol": packet.proto,
+        "mark": packet.mark,
+    }
+
+
+def _leg(leg: Leg | None) -> dict[str, Any] | None:
+    if leg is None:
+        return None
+    return {
+        "fate": leg.fate,
+        "netns": leg.netns,
+        "to": leg.to,
+        "packet": _packet(leg.packet),
+        "hops": [
+            {
+                "netns": hop.netns,
+                "stage": hop.stage,
+                "thing": hop.thing,
+                "verdict": hop.verdict,
+                "why": hop.why,
+                "packet": _packet(hop.packet),
+            }
+            for hop in leg.hops
+        ],
+    }
+
+
+def record(path: Path, source: str) -> dict[str, Any]:
+    """All of it, as --json prints it."""
+    culprit = path.culprit
+    return {
+        "says": sentence(path, source),
+        "arrives": path.arrives,
+        "fate": path.fate,
+        "asked": _packet(path.question.packet),
+        "culprit": None
+        if culprit is None
+        else {
+            "kind": culprit.kind,
+            "netns": culprit.netns,
+            "thing": culprit.thing,
+            "why": culprit.why,
+            "fix": list(culprit.fix),
+            "advice": culprit.advice,
+        },
+        "way": _leg(path.out),
+        "back": _leg(path.back),
+        "opaque": list(path.opaque),
+        "assumed": list(path.assumed),
+        "notes": list(path.notes),
+    }
+
+
+def arrived(path: Path) -> bool:
+    """Tell whether a script may go on: it is answered, or left in good order."""
+    return not path.doubt and (path.fate == "answered" or path.out.fate == LEFT) and path.out.fate in (ARRIVES, LEFT)
