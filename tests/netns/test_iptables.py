@@ -310,7 +310,9 @@ def seen() -> str:
 
     Without routes that the kernel makes by itself, for IPv6 a moment later.
     """
-    rows = [row for row in picture("guest").splitlines() if not _OF_NFT.match(row) and " proto kernel " not in row]
+    rows = [
+        row for row in picture("guest").splitlines() if not _OF_NFT.match(row.strip()) and " proto kernel " not in row
+    ]
     return "\n".join([*rows, *sorted(rules.listed().splitlines())])
 
 
