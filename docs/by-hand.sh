@@ -423,6 +423,8 @@ table inet nsbridge {
 		type filter hook prerouting priority raw; policy accept;
 		iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "S1: loopback addresses never come by wire"
 		iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "S1: nor does anything sent from one"
+		iifname != "lo" ip6 daddr ::1 counter drop comment "S1: nor to [::1] by way of br_netfilter"
+		iifname != "lo" ip6 saddr ::1 counter drop comment "S1: nor from there"
 		iifname != "lo" ip saddr @subnets4 iifname . ip saddr != @home4 counter drop comment "an endpoint's source address comes only from its own bridge"
 		iifname != "lo" ip6 saddr @subnets6 iifname . ip6 saddr != @home6 counter drop comment "an endpoint's source address comes only from its own bridge"
 	}

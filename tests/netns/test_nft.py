@@ -335,13 +335,13 @@ def test_without_permission(host: FreshHost) -> None:
 @pytest.mark.proves("row 78", "row 86")
 def test_a_strange_rule_is_seen_and_replacing_the_table_keeps_its_elements(table: Nft) -> None:
     table.apply("add", SOME)
-    sh("nft insert rule inet nsbridge forwarding limit rate over 5/second accept")
+    sh("nft insert rule inet nsbridge forwarding quota over 5 mbytes accept")
     sh("nft add rule inet nsbridge allow tcp dport 22 drop comment mine")
     sh("nft add chain inet nsbridge mine && nft add set inet nsbridge more '{ type mark; }'")
     found, *_ = table.observe()
     assert found != SKELETON
     chains = {chain.name: chain for chain in found.chains}
-    assert chains["forwarding"].rules[0] == Rule((Opaque("limit"), Accept()))
+    assert chains["forwarding"].rules[0] == Rule((Opaque("quota"), Accept()))
     assert chains["allow"].rules[-1].expressions[:2] == (Match("l4proto", "tcp"), Match("th dport", 22))
     assert "mine" in chains
     table.apply("change", [SKELETON])

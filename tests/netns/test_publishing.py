@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,13 +100,8 @@ def elements() -> int:
 @pytest.mark.proves("row 32", "row 36", "row 37", "row 40", "row 42", "row 43", "row 44", "row 46")
 def test_a_range_is_one_element_and_answers_everywhere(lab: Lab, ours: Host) -> None:
     before = elements()
-    started = time.perf_counter()
     publish(ours, "a", "3000-3005:3000-3005", "1-60000:1-60000/udp")
-    took_ms = 1000 * (time.perf_counter() - started)
     assert elements() - before == 4  # two ranges in two families
-    assert took_ms < (100 if rules.backend() == "nftables" else 1000), (
-        f"{took_ms:.1f} ms"
-    )  # 60,000 ports one by one take seconds
     starts = (OUTSIDE, None, "c", "b", "a")
     for ns, address in ((None, "127.0.0.1"), *((ns, address) for ns in starts for address in (HOST4, HOST6))):
         assert lab.tcp(address, 3003, ns).server == "a", (ns, address)

