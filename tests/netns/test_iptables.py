@@ -301,7 +301,8 @@ def disconnect(host: Host) -> object:
 
 
 _OF_NFT = re.compile(
-    r"^(?:table ip6? |chain |type |\}|# |(?:counter|[io]ifname|meta|mark|ip6?|ct|xt|fib|tcp|udp) )", re.M
+    r"^(?:table ip6? |chain |type |\}|# |(?:counter|limit|jump|goto|[io]ifname|meta|mark|ip6?|ct|xt|fib|tcp|udp) )",
+    re.M,
 )
 
 
