@@ -5,6 +5,7 @@ from __future__ import annotations
 from nsbridge.frontends.cli.shared import (
     ALIAS,
     ENDPOINT_FIELDS,
+    FIREWALL,
     IP,
     IP6,
     JSON,
@@ -62,6 +63,7 @@ NETWORKS = (
                 help="the same by docker's names: com.docker.network.bridge.name, …; mode=unmanaged: not ours",
             ),
             many("--label", metavar="NAME=VALUE", help="a note of your own; repeatable"),
+            FIREWALL,
             SHOW,
             arg("name", metavar="NAME", help="its name"),
         ),
@@ -69,6 +71,7 @@ NETWORKS = (
             "network create lab",
             "network create --subnet 10.9.0.0/24 --ipv6 lab",
             "network create --internal db",
+            "network create --firewall iptables lab",
         ),
     ),
     Verb(
