@@ -10,7 +10,7 @@ WORKER := popen//python=$(PY) -m nsbridge.kernel.sandbox -- $(PY)
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-netns fuzz-reach check bench docs format oracles clean
+.PHONY: help demo fuzz-explain test test-pure test-netns fuzz-reach check bench docs format oracles clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,9 @@ test-netns: $(VENV)/dev oracles ## Tests on a real kernel, inside throwaway host
 
 fuzz-reach: $(VENV)/dev oracles ## Reachability in worlds drawn at random (EXAMPLES=200 SEED=1)
 	EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) $(SANDBOX) $(PY) -m pytest -s tests/netns/test_reach_drawn.py
+
+fuzz-explain: $(VENV)/dev oracles ## Every breakage, every question: what explain foresees beside what really happens
+	EXPLAIN_ALL=1 $(SANDBOX) $(PY) -m pytest -q tests/netns/test_breakages.py
 
 check: $(VENV)/dev ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .

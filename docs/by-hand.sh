@@ -33,17 +33,15 @@ ip -n ns2 link set dev lo up alias 'nsbridge: a namespace of ours'
 
 # bridge of network 'ns_br'
 ip link add name ns_br type bridge mcast_snooping 0 stp_state 0
+ip link set dev ns_br address 02:3f:6a:f2:b5:54 mtu 1500 addrgenmode none
 
 # the marks by which nsbridge knows it again
 ip link set dev ns_br group 0x6e736200 alias 'nsbridge: network ns_br'
 
-# bridge of network 'ns_br'
-ip link set dev ns_br address 02:3f:6a:f2:b5:54 mtu 1500 addrgenmode none
-
 # no IPv6 address here
 sysctl -qw net.ipv6.conf.ns_br.disable_ipv6=1
 
-# it knows all that it has to
+# all is set, so it is raised
 ip link set dev ns_br up
 
 # gateway of network 'ns_br'
@@ -308,6 +306,36 @@ table inet nsbridge {
 		flags interval
 	}
 
+	map host4_1 {
+		type ipv4_addr . inet_proto . inet_service : verdict
+		flags interval
+	}
+
+	map host4_2 {
+		type ipv4_addr . inet_proto . inet_service : verdict
+		flags interval
+	}
+
+	map host4_3 {
+		type ipv4_addr . inet_proto . inet_service : verdict
+		flags interval
+	}
+
+	map host6_1 {
+		type ipv6_addr . inet_proto . inet_service : verdict
+		flags interval
+	}
+
+	map host6_2 {
+		type ipv6_addr . inet_proto . inet_service : verdict
+		flags interval
+	}
+
+	map host6_3 {
+		type ipv6_addr . inet_proto . inet_service : verdict
+		flags interval
+	}
+
 	chain allow {
 		comment "ours to allow"
 		meta mark set meta mark | 0x04000000 accept comment "marked, so that a foreign chain that drops can let it pass"
@@ -315,7 +343,8 @@ table inet nsbridge {
 
 	chain allow_log {
 		comment "allowed, and logged"
-		log prefix "nsbridge allow: " goto allow
+		limit rate 10/second burst 50 packets log prefix "nsbridge allow: " comment "not more than the log can take"
+		goto allow
 	}
 
 	chain deny {
@@ -325,7 +354,8 @@ table inet nsbridge {
 
 	chain deny_log {
 		comment "denied, and logged"
-		log prefix "nsbridge deny: " goto deny
+		limit rate 10/second burst 50 packets log prefix "nsbridge deny: " comment "not more than the log can take"
+		goto deny
 	}
 
 	chain refuse {
@@ -335,7 +365,8 @@ table inet nsbridge {
 
 	chain refuse_log {
 		comment "denied, told and logged"
-		log prefix "nsbridge deny: " goto refuse
+		limit rate 10/second burst 50 packets log prefix "nsbridge deny: " comment "not more than the log can take"
+		goto refuse
 	}
 
 	chain admin {
@@ -365,6 +396,16 @@ table inet nsbridge {
 		ip6 saddr . ip6 daddr . meta l4proto . th dport vmap @in6_2 comment "level 2, IPv6"
 		ip saddr . ip daddr . meta l4proto . th dport vmap @in4_3 comment "level 3, IPv4"
 		ip6 saddr . ip6 daddr . meta l4proto . th dport vmap @in6_3 comment "level 3, IPv6"
+	}
+
+	chain policy_host {
+		comment "connections that endpoints begin with the host itself"
+		ip saddr . meta l4proto . th dport vmap @host4_1 comment "level 1, IPv4"
+		ip6 saddr . meta l4proto . th dport vmap @host6_1 comment "level 1, IPv6"
+		ip saddr . meta l4proto . th dport vmap @host4_2 comment "level 2, IPv4"
+		ip6 saddr . meta l4proto . th dport vmap @host6_2 comment "level 2, IPv6"
+		ip saddr . meta l4proto . th dport vmap @host4_3 comment "level 3, IPv4"
+		ip6 saddr . meta l4proto . th dport vmap @host6_3 comment "level 3, IPv6"
 	}
 
 	chain strangers {
@@ -423,8 +464,9 @@ table inet nsbridge {
 	chain gateway {
 		comment "the gateways' own addresses"
 		type filter hook input priority filter - 10; policy accept;
-		iifname != "lo" ip daddr @subnets4 iifname . ip daddr != @home4 counter drop comment "S4: a gateway answers only its own network and the host"
-		iifname != "lo" ip6 daddr @subnets6 iifname . ip6 daddr != @home6 counter drop comment "S4: a gateway answers only its own network and the host"
+		iifname != "lo" ip daddr @subnets4 iifname . ip daddr != @home4 ct state invalid,new,untracked counter drop comment "S4: a gateway answers only its own network and the host"
+		iifname != "lo" ip6 daddr @subnets6 iifname . ip6 daddr != @home6 ct state invalid,new,untracked counter drop comment "S4: a gateway answers only its own network and the host"
+		iifname @bridges ct state new jump policy_host comment "what files say about the host's own services"
 		iifname @internal ct state new counter drop comment "S10: a gateway is no bridge to the host's services"
 	}
 
@@ -443,10 +485,10 @@ table inet nsbridge {
 		iifname . oifname @icc goto allow comment "neighbours on one network"
 		oifname @bridges ct status dnat goto allow comment "published ports"
 		iifname . oifname @trusted goto allow comment "from a trusted interface"
-		ip daddr . meta l4proto . th dport @routed4 goto allow comment "published, without NAT"
-		ip6 daddr . meta l4proto . th dport @routed6 goto allow comment "published, without NAT"
-		oifname . meta nfproto @routed meta l4proto icmp goto allow comment "a routed network answers to ping"
-		oifname . meta nfproto @routed meta l4proto ipv6-icmp goto allow comment "a routed network answers to ping"
+		iifname . ip daddr != @home4 ip daddr . meta l4proto . th dport @routed4 goto allow comment "published, without NAT"
+		iifname . ip daddr != @home4 oifname . meta nfproto @routed meta l4proto icmp goto allow comment "a routed network answers to ping"
+		iifname . ip6 daddr != @home6 ip6 daddr . meta l4proto . th dport @routed6 goto allow comment "published, without NAT"
+		iifname . ip6 daddr != @home6 oifname . meta nfproto @routed meta l4proto ipv6-icmp goto allow comment "a routed network answers to ping"
 		iifname != @bridges oifname . meta nfproto @unprotected goto allow comment "gateway mode nat-unprotected"
 		oifname @bridges counter drop comment "S3, S9: unpublished ports, and other networks"
 		meta oifkind "bridge" accept comment "into somebody else's bridge: theirs to decide"
@@ -456,6 +498,7 @@ table inet nsbridge {
 	chain sources {
 		comment "whose address a packet leaves with"
 		type nat hook postrouting priority srcnat; policy accept;
+		oifname "lo" return comment "what the host tells itself, from a gateway's address say, stays so"
 		oifname @bridges ip saddr 127.0.0.0/8 masquerade comment "127.0.0.1 of the host becomes the gateway's"
 		oifname . ip saddr @home4 ct status dnat masquerade comment "hairpin: back to its own network by a published port"
 		oifname != @bridges snat ip to ip saddr map @source4 comment "the way out, with the address chosen for the network"
@@ -564,23 +607,19 @@ nft add element bridge nsbridge hosts4 '{ "nsb89040893adad" . 175.18.0.2, "nsbe4
 
 # port of 'ns1' on the bridge of 'ns_br'
 ip link add name nsb89040893adad type veth peer name eth0 netns ns1
+ip link set dev nsb89040893adad master ns_br mtu 1500 addrgenmode none up
+bridge link set dev nsb89040893adad hairpin on
 
 # the marks by which nsbridge knows it again
 ip link set dev nsb89040893adad group $((0x6e000000 + $(ip -o link show dev ns_br | cut -d: -f1))) alias 'nsbridge: ns1 on ns_br'
 
-# port of 'ns1' on the bridge of 'ns_br'
-ip link set dev nsb89040893adad master ns_br mtu 1500 addrgenmode none up
-bridge link set dev nsb89040893adad hairpin on
-
 # port of 'ns2' on the bridge of 'ns_br'
 ip link add name nsbe4abb46a9185 type veth peer name eth0 netns ns2
+ip link set dev nsbe4abb46a9185 master ns_br mtu 1500 addrgenmode none up
+bridge link set dev nsbe4abb46a9185 hairpin on
 
 # the marks by which nsbridge knows it again
 ip link set dev nsbe4abb46a9185 group $((0x6e000000 + $(ip -o link show dev ns_br | cut -d: -f1))) alias 'nsbridge: ns2 on ns_br'
-
-# port of 'ns2' on the bridge of 'ns_br'
-ip link set dev nsbe4abb46a9185 master ns_br mtu 1500 addrgenmode none up
-bridge link set dev nsbe4abb46a9185 hairpin on
 
 # 5. Inside the namespaces -------------------------------------------------------------------------
 # Each gets its address, and the gateway as the way out.
@@ -591,7 +630,7 @@ ip -n ns1 link set dev eth0 address 02:c4:6b:90:8f:49 mtu 1500 addrgenmode none
 # an IPv4 network: no autoconf floods the bridge
 ip netns exec ns1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1
 
-# it knows all that it has to
+# all is set, so it is raised
 ip -n ns1 link set dev eth0 up
 
 # address of 'ns1' on 'ns_br'
@@ -606,7 +645,7 @@ ip -n ns2 link set dev eth0 address 02:b0:4f:95:1a:6e mtu 1500 addrgenmode none
 # an IPv4 network: no autoconf floods the bridge
 ip netns exec ns2 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1
 
-# it knows all that it has to
+# all is set, so it is raised
 ip -n ns2 link set dev eth0 up
 
 # address of 'ns2' on 'ns_br'

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import FreshHost, Lab, eventually, inside
 
+from nsbridge.engine.explain import explain
 from nsbridge.engine.mend import mend
 from nsbridge.frontends.cli.main import main
 from nsbridge.wiring import open_host
@@ -127,6 +128,10 @@ BREAKAGES = (
     Breakage("a host that lets nothing in", "nft 'add table inet theirs; add chain inet theirs i "
              "{ type filter hook input priority filter; policy drop; }'", "outside host:9000",
              "inet theirs i", "nft add rule", ("outside", "198.51.100.1", "9000"), "2", "nft delete table inet theirs"),
+    Breakage("a host that takes no ICMPv6", "nft 'add table inet theirs; add chain inet theirs i "
+             "{ type filter hook input priority filter; }; add rule inet theirs i meta l4proto ipv6-icmp drop'; "
+             "ip -n web neigh flush dev eth0; ip neigh flush dev nsb-front", "web outside:80 -6", "inet theirs i",
+             "icmpv6 type", ("web", "2001:db8:1::2", "80"), "", "nft delete table inet theirs"),
     Breakage("a firewall inside that refuses", "ip netns exec web iptables -A INPUT -p tcp --dport 80 -j REJECT",
              "outside host:8080", "INPUT", "ip netns exec web iptables-nft -I INPUT 1", PUBLISHED, "",
              "ip netns exec web iptables -F INPUT"),
@@ -295,6 +300,39 @@ def answered(lab: Lab, probe: tuple[str, str, str], timeout_s: float = 0.1) -> b
         return _big(address)
     shown = f"[{address}]" if ":" in address else address
     return bool(lab.get(f"http://{shown}:{what}/", ns, timeout_s=timeout_s))
+
+
+QUESTIONS = (
+    ("outside", "198.51.100.1", "8080"), ("outside", "198.51.100.1", "8081"), ("outside", "198.51.100.1", "8090"),
+    ("outside", "198.51.100.1", "9000"), ("outside", "10.77.0.3", "80"), ("outside", "2001:db8:1::1", "8080"),
+    ("outside", "198.51.101.1", "8080"), ("web", "2001:db8:1::2", "80"), ("web", "198.51.100.2", "80"),
+    ("web", "198.51.101.2", "80"), ("web", "10.77.0.3", "80"), ("web", "10.77.0.1", "8080"), ("web", "10.78.0.2", "80"),
+    ("web", "127.0.0.1", "80"), ("", "127.0.0.1", "8080"), ("", "127.0.0.1", "8081"), ("", "10.77.0.2", "80"),
+    ("", "198.51.100.1", "8080"), ("", "10.77.0.1", "8080"), ("db", "10.77.0.2", "80"), ("db", "198.51.100.1", "8080"),
+    ("db", "198.51.100.1", "9000"), ("other", "198.51.100.1", "8080"), ("other", "10.77.0.1", "8080"),
+    ("inner", "198.51.100.1", "8080"), ("inner", "198.51.100.2", "80"),
+)  # fmt: skip
+"""What else is asked while something is broken: (from, address, port)."""
+
+
+def asked_too(one: Breakage) -> tuple[tuple[str, str, str], ...]:
+    """A few of them for each breakage, others each time; all of them for `make fuzz-explain`."""
+    if os.environ.get("EXPLAIN_ALL"):
+        return QUESTIONS
+    first = 5 * BREAKAGES.index(one)
+    return tuple(QUESTIONS[number % len(QUESTIONS)] for number in (first, first + 7))
+
+
+def disagreement(lab: Lab, asked: tuple[str, str, str]) -> str:
+    """Ask for a prediction and send the real thing; return in what they differ."""
+    where, address, port = asked
+    shown = f"[{address}]" if ":" in address else address
+    told = explain(open_host(), where or "host", f"{shown}:{port}").path
+    foreseen = told.fate == "answered"
+    real = answered(lab, asked, 1.2 if foreseen else 0.1)
+    if told.doubt or real == foreseen or (not foreseen and not answered(lab, asked, 1.2)):
+        return ""
+    return f"{asked}: really {'answered' if real else 'not'}, foreseen {told.fate}: {told.culprit}"
 
 
 def put_back(one: Breakage) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from breakages import BREAKAGES, ROOT, Breakage, answered, explained, put_back, row, shell, workshop
+from breakages import (
+    BREAKAGES,
+    ROOT,
+    Breakage,
+    answered,
+    asked_too,
+    disagreement,
+    explained,
+    put_back,
+    row,
+    shell,
+    workshop,
+)
 from lab import Lab, eventually
 
 if TYPE_CHECKING:
@@ -31,6 +43,8 @@ def test_the_cause_is_named_and_the_fix_mends_it(lab: Lab, one: Breakage) -> Non
         assert culprit is not None, told["says"]
         assert one.culprit in culprit["thing"], told
         assert any(one.fix in fix for fix in culprit["fix"]), told
+        wrong = [text for asked in asked_too(one) if (text := disagreement(lab, asked))]
+        assert not wrong, "\n".join(wrong)
         for fix in culprit["fix"]:
             shell(fix)
         assert eventually(lambda: answered(lab, one.probe, 1.0)), f"{told}\ndidn't help"

@@ -72,6 +72,19 @@ services:
   one: {networks: [web]}
   two: {networks: {web: {driver_opts: {vlan: 8}}}}
 """,
+    "without NAT, ports that nobody names": """\
+name: lab
+networks:
+  web:
+    ipam: {config: [{subnet: 10.20.0.0/24}]}
+    driver_opts:
+      com.docker.network.bridge.gateway_mode_ipv4: routed
+      com.docker.network.bridge.trusted_host_interfaces: up0
+  back: {ipam: {config: [{subnet: 10.21.0.0/24}]}}
+services:
+  one: {networks: [web], ports: ["80", "8080:81", "53/udp"]}
+  two: {networks: [back], ports: ["9000-9010:90"]}
+""",
     "on the wire": """\
 name: lab
 networks:

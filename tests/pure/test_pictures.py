@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nsbridge.explain import graphs, svg, tree
 from nsbridge.explain.picture import WORLD, Picture, Stop, Uplink, port_text
-from nsbridge.explain.placing import place
+from nsbridge.explain.placing import SMALL, place
 from nsbridge.model.endpoint import Endpoint, PublishedPort
 from nsbridge.model.network import Network, Subnet
 
@@ -144,6 +144,7 @@ def test_nothing_overlaps_and_all_is_inside(picture: Picture) -> None:
         bridge, space = dict(placed.bridges)[name], dict(placed.spaces)[path]
         assert bridge.x <= x <= bridge.right
         assert space.x <= x <= space.right
+        assert x + 7 + 15 * SMALL <= placed.width, "the name beside the cable is cut off"
 
 
 @settings(max_examples=40, deadline=None)

@@ -276,7 +276,7 @@ def _start(world: World, sender: Place, to: Address_) -> tuple[str | None, str, 
     assert here is not None
     peer = world.peer("", here.links[link])
     if peer is not None and (there := world.space(peer[0])) is not None and there.owner(saddr) is not None:
-        return peer[0], "", saddr
+        return peer[0], "", saddr if sender.address is not None else nobody
     return None, link, saddr
 
 

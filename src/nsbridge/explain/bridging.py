@@ -8,7 +8,7 @@ What was rewritten meanwhile may have to leave by another port, or not by a port
 from __future__ import annotations
 
 from nsbridge.explain import cures
-from nsbridge.explain.crossing import Station, Wire, cross, station
+from nsbridge.explain.crossing import Station, Wire, cross, mistaken, station
 from nsbridge.explain.hooks import fire
 from nsbridge.explain.path import DROPPED, LOST, Culprit
 from nsbridge.explain.routing import lookup
@@ -66,12 +66,20 @@ def _redirected(walk: Walk, bridge: SeenLink) -> bool:
     packet = walk.packet
     found = lookup(walk.space, packet.daddr, src=packet.saddr, mark=packet.mark or 0, iif=bridge.name)
     there: Station | None = Station(walk.netns, bridge)
+    # A route that isn't forwarded leads up, to an error (ip_route_input_slow), though the frame would only turn round.
+    closed = cures.not_forwarding(walk, bridge.name) if found.kind == "unicast" and walk.version == 4 else None
+    if closed is not None:
+        walk.hop("route", closed.thing, "drop", closed.why)
+        walk.end(DROPPED, closed)
+        return False
     if found.kind == "unicast" and found.link == bridge.name:
         there = station(walk.world, Wire(walk.netns, bridge.name), found.via or packet.daddr)
         if there is None:
             culprit = cures.nobody(walk, bridge, Wire(walk.netns, bridge.name), packet.daddr)
             walk.hop("neighbour", f"who has {packet.daddr}?", "drop", culprit.why)
             walk.end(LOST, culprit)
+            return False
+        if mistaken(walk, bridge, there, found.via or packet.daddr):
             return False
     assert there is not None
     walk.station = (there.netns, there.link.name)

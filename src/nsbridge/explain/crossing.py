@@ -7,9 +7,10 @@ leads out of what can be read. Nobody's namespace is read but that of the one wh
 from __future__ import annotations
 
 from nsbridge.explain import cures
-from nsbridge.explain.hooks import fire
+from nsbridge.explain.hooks import fire, present
 from nsbridge.explain.path import LEFT, LOST, UNKNOWN, Culprit
 from nsbridge.explain.world import SeenLink
+from nsbridge.firewall.packet import Ct
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Address_
 
 _VALID = ("permanent", "reachable", "stale", "delay", "probe")
+_SOLICIT, _ADVERTISE = 135, 136
 _NEVER = 8
 """Of arp_ignore: answer nobody."""
 
@@ -60,19 +62,22 @@ def wire(world: World, netns: str, link: SeenLink) -> Wire:
     return Wire(where, other.master, other.name) if other.master else Wire(where, station=other.name)
 
 
-def answers(world: World, netns: str, link: SeenLink, address: Address_) -> bool:
-    """Tell whether a station answers when it is asked for an address by ARP or neighbour discovery."""
+def answers(world: World, netns: str, link: SeenLink, address: Address_, known: str = "") -> bool:
+    """Tell whether a station answers when it is asked for an address by ARP or neighbour discovery.
+
+    known: the MAC that the one who sends believes in; it needn't ask then.
+    """
     space = world.space(netns)
     own = space.owner(address) if space is not None else None
     if own is None or not link.up or not own.usable:
         return False
-    if address.version == 6:
+    if address.version == 6 or known == link.mac:
         return own.link == link.name
     ignores = world.conf(netns, 4, link.name, "arp_ignore")
     return ignores < _NEVER and (own.link == link.name or not ignores)
 
 
-def _behind(world: World, at: Wire, address: Address_) -> Station | None:
+def _behind(world: World, at: Wire, address: Address_, known: str) -> Station | None:
     """Return the station behind a port of a bridge that answers for an address; by records first, then by asking."""
     space = world.space(at.netns)
     hint = world.source.holder(address)
@@ -80,29 +85,29 @@ def _behind(world: World, at: Wire, address: Address_) -> Station | None:
         link = there.links[own.link]
         peer = world.peer(hint, link)
         if peer is not None and peer[0] == at.netns and peer[1].master == at.bridge:
-            return Station(hint, link, peer[1].name) if answers(world, hint, link, address) else None
+            return Station(hint, link, peer[1].name) if answers(world, hint, link, address, known) else None
     assert space is not None
     for count, port in enumerate(space.ports_of(at.bridge)):
         if count >= _MOST_PORTS:
             break
         peer = world.peer(at.netns, port) if port.kind == "veth" else None
-        if peer is not None and answers(world, peer[0], peer[1], address):
+        if peer is not None and answers(world, peer[0], peer[1], address, known):
             return Station(peer[0], peer[1], port.name)
     return None
 
 
-def station(world: World, at: Wire, address: Address_) -> Station | None:
-    """Return who answers for an address on a wire."""
+def station(world: World, at: Wire, address: Address_, known: str = "") -> Station | None:
+    """Return who answers for an address on a wire. known: as for `answers`."""
     space = world.space(at.netns)
     if space is None:
         return None
     if not at.bridge:
         link = space.links[at.station]
-        return Station(at.netns, link) if answers(world, at.netns, link, address) else None
+        return Station(at.netns, link) if answers(world, at.netns, link, address, known) else None
     bridge = space.links[at.bridge]
-    if at.port and answers(world, at.netns, bridge, address):
+    if at.port and answers(world, at.netns, bridge, address, known):
         return Station(at.netns, bridge)
-    return _behind(world, at, address)
+    return _behind(world, at, address, known)
 
 
 def neighbour(walk: Walk) -> Stage | None:
@@ -131,21 +136,59 @@ def neighbour(walk: Walk) -> Stage | None:
         walk.hop("link", link.name, "left", at.unseen)
         walk.end(LEFT, to=at.unseen)
         return None
-    found = station(walk.world, at, address)
+    entry = space.neighbours.get((link.name, address))
+    known = entry.mac if entry is not None and entry.state in _VALID else ""
+    found = station(walk.world, at, address, known)
     if found is None:
         _nobody(walk, link, at, address)
         return None
-    entry = space.neighbours.get((link.name, address))
-    if entry is not None and entry.state in _VALID and entry.mac != found.link.mac:
-        why = f"{link.name} believes that {address} is {entry.mac}, but {found.link.mac} has it"
-        walk.hop("neighbour", f"{address} lladdr {entry.mac} {entry.state}", "drop", why)
-        fix = cures.within(walk.netns, f"ip neigh del {address} dev {link.name}")
-        walk.end(LOST, Culprit("neighbour", walk.netns, f"{address} lladdr {entry.mac} {entry.state}", why, (fix,)))
+    if mistaken(walk, link, found, address) or (not known and not discovered(walk, link, found)):
         return None
     walk.station = (found.netns, found.link.name)
     walk.change(ether_saddr=link.mac, ether_daddr=found.link.mac)
     walk.hop("neighbour", f"{address} lladdr {found.link.mac}")
     return leave
+
+
+def mistaken(walk: Walk, link: SeenLink, found: Station, address: Address_) -> bool:
+    """Tell whether the namespace believes that somebody else has the address; the way ends there then."""
+    entry = walk.space.neighbours.get((link.name, address))
+    if entry is None or entry.state not in _VALID or entry.mac == found.link.mac:
+        return False
+    there = walk.world.space(found.netns)
+    if found.link.kind == "bridge" and there is not None:
+        # A bridge takes frames for the MACs of its ports as its own.
+        if any(port.mac == entry.mac for port in there.ports_of(found.link.name)):
+            return False
+    why = f"{link.name} believes that {address} is {entry.mac}, but {found.link.mac} has it"
+    thing = f"{address} lladdr {entry.mac} {entry.state}"
+    walk.hop("neighbour", thing, "drop", why)
+    fix = cures.within(walk.netns, f"ip neigh del {address} dev {link.name}")
+    walk.end(LOST, Culprit("neighbour", walk.netns, thing, why, (fix,)))
+    return True
+
+
+def discovered(walk: Walk, link: SeenLink, found: Station) -> bool:
+    """Tell whether IPv6 neighbour discovery gets through the rules of both: it is made of packets (RFC 4861 §7.2)."""
+    if walk.version == 4:
+        return True
+    kept = walk.packet, walk.netns
+    asks = kept[0].replace(
+        proto="icmpv6", sport=None, dport=None, icmp_code=0, flags=(), ct=Ct("untracked"), tracked=True
+    )
+    for netns, name, kind, iif, oif in (
+        (walk.netns, "output", _SOLICIT, "", link.name),
+        (found.netns, "input", _SOLICIT, found.link.name, ""),
+        (found.netns, "output", _ADVERTISE, "", found.link.name),
+        (walk.netns, "input", _ADVERTISE, link.name, ""),
+    ):
+        if not present(walk, name, ("ip6", "inet")) and netns == walk.netns:
+            continue
+        walk.netns, walk.packet = netns, asks.replace(icmp_type=kind, iif=iif, oif=oif, local=not iif, mark=0)
+        if not fire(walk, name):
+            return False
+        walk.netns, walk.packet = kept[1], kept[0]
+    return True
 
 
 def _nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> None:

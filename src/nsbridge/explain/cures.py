@@ -160,15 +160,16 @@ def _no_ipv6(walk: Walk, netns: str) -> Culprit | None:
     return None
 
 
-def not_forwarding(walk: Walk) -> Culprit | None:
-    """Whether the namespace forwards what comes in by that link; the culprit when it doesn't."""
+def not_forwarding(walk: Walk, link: str = "") -> Culprit | None:
+    """Whether the namespace forwards what comes in by a link, the packet's own if none is named; the culprit if not."""
     packet = walk.packet
+    iif = link or packet.iif
     if walk.version == 4:
-        key = f"net/ipv4/conf/{packet.iif}/forwarding"
+        key = f"net/ipv4/conf/{iif}/forwarding"
         if walk.setting(key) or walk.setting("net/ipv4/ip_forward"):
             if walk.setting(key):
                 return None
-            return setting(walk, key, "1", f"{called(walk.netns)} forwards nothing that comes in by {packet.iif}")
+            return setting(walk, key, "1", f"{called(walk.netns)} forwards nothing that comes in by {iif}")
         return setting(walk, "net/ipv4/ip_forward", "1", f"{called(walk.netns)} forwards nothing")
     key = "net/ipv6/conf/all/forwarding"
     if not walk.setting(key):
@@ -224,10 +225,15 @@ def no_listener(walk: Walk) -> Culprit:
 
 # rules
 
+_DISCOVERY = (135, 136)
+"""ICMPv6 types of neighbour discovery: without them nobody has a MAC."""
+
 
 def _nft_match(packet: Packet) -> str:
     ip = "ip" if packet.daddr.version == 4 else "ip6"
     words = []
+    if packet.icmp_type in _DISCOVERY:
+        return "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
     if packet.ct.reply:
         words.append("ct state established")
     if packet.dport is not None and packet.proto in ("tcp", "udp", "sctp"):
@@ -239,6 +245,8 @@ def _nft_match(packet: Packet) -> str:
 
 
 def _iptables_match(packet: Packet) -> str:
+    if packet.icmp_type in _DISCOVERY:
+        return f"-p ipv6-icmp --icmpv6-type {packet.icmp_type}"
     words = [f"-d {packet.daddr} -p {packet.proto.replace('icmpv6', 'ipv6-icmp')}"]
     if packet.dport is not None and packet.proto in ("tcp", "udp", "sctp"):
         words.append(f"--sport {packet.sport}" if packet.ct.reply else f"--dport {packet.dport}")

@@ -64,7 +64,7 @@ def changing(things: Iterable[Thing]) -> list[Command]:
         if isinstance(thing, Sysctl):
             found.append(_setting(thing, thing.value))
         elif isinstance(thing, Link):
-            found += [*_told(thing), *_as_port(thing)]
+            found += _told(thing)
             found += [_raised(thing)] if thing.up and not _is_port(thing) else []
         elif not isinstance(thing, Table | Element | ForeignAccept | Netns):
             found += [Command(one.text.replace(" add ", " replace ", 1), one.why) for one in _made(thing)]
@@ -102,11 +102,11 @@ def _link(link: Link) -> list[Command]:
         made = f"ip link add link {link.parent} name {link.name}{where} type {link.kind} mode {link.mode}"
     else:
         return _told(link)
-    return [Command(made, link.why), *_told(link), *_as_port(link)]
+    return [Command(made, link.why), *_told(link)]
 
 
 def _told(link: Link) -> list[Command]:
-    """What it is to be; and the marks, by which it is known as ours."""
+    """What it is to be, what it is as a port, and the marks by which it is known as ours."""
     words, marks = [], []
     if link.master:
         words.append(f"master {link.master}")
@@ -122,9 +122,10 @@ def _told(link: Link) -> list[Command]:
         words.append("addrgenmode none")
     if link.up and _is_port(link):
         words.append("up")
-    said = [(marks, MARKS), (words, link.why)]
     head = f"link set dev {link.name}"
-    return [Command(within(link.netns, "ip", f"{head} {' '.join(some)}"), why) for some, why in said if some]
+    found = [Command(within(link.netns, "ip", f"{head} {' '.join(words)}"), link.why)] if words else []
+    found += _as_port(link)
+    return [*found, Command(within(link.netns, "ip", f"{head} {' '.join(marks)}"), MARKS)] if marks else found
 
 
 def _group(link: Link) -> str:
@@ -147,7 +148,7 @@ def _as_port(link: Link) -> list[Command]:
 
 
 def _raised(link: Link) -> Command:
-    return Command(within(link.netns, "ip", f"link set dev {link.name} up"), "it knows all that it has to")
+    return Command(within(link.netns, "ip", f"link set dev {link.name} up"), "all is set, so it is raised")
 
 
 # ------------------------------------------------------------------ what stands on links

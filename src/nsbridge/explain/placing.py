@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from nsbridge.model.endpoint import PublishedPort
     from nsbridge.model.network import Network
 
-CHAR, BOLD = 7.0, 7.6
-"""Width of a character at the sizes used: 11.5 of a monospaced face, 13 of a bold one (no face is wider by much)."""
+CHAR, BOLD, SMALL = 7.0, 7.6, 6.1
+"""Width of a character: monospaced of 11.5, bold of 13, monospaced of 10. No common face is much wider."""
 
 EDGE, GAP = 16, 22
 LINE, CHIP, TITLE = 16, 22, 22
@@ -223,7 +223,7 @@ def place(picture: Picture) -> Arrangement:
     middle = uplinks[0][1].y + uplinks[0][1].height / 2 if uplinks else host_y + 50
     ways_in = {path: _way_in(picture, path, slots) for path in columns}
     return Arrangement(
-        width=right + EDGE,
+        width=max(right, _names_end(picture, slots)) + EDGE,
         height=host_bottom + WIRE + max(lines.values(), default=-WIRE) + EDGE,
         world=world.replace(y=middle - world.height / 2),
         host=Box(host_x, host_y, right - host_x, host_bottom - host_y),
@@ -235,6 +235,12 @@ def place(picture: Picture) -> Arrangement:
         chips=tuple([(path, _chips(chips[path], ways_in[path] + BESIDE / 2, host_y + 10)) for path in columns]),
         bus=bus,
     )
+
+
+def _names_end(picture: Picture, slots: dict[tuple[str, str], float]) -> float:
+    """Where the rightmost name beside a cable ends."""
+    ends = [slots[one.network, one.netns] + 8 + wide(one.host_ifname, SMALL) for one in picture.endpoints]
+    return max(ends, default=0) - EDGE / 2
 
 
 def _way_in(picture: Picture, path: str, slots: dict[tuple[str, str], float]) -> float:

@@ -7,7 +7,7 @@ import sys
 from nsbridge.engine import layout
 from nsbridge.errors import InvalidIntent
 from nsbridge.explain.picture import Picture
-from nsbridge.frontends.cli.telling import described, read_file
+from nsbridge.frontends.cli.script import described, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

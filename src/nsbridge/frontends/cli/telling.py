@@ -1,11 +1,9 @@
-"""`--show-commands` and the verb `script`: what is done, or would be, as commands that a person could type."""
+"""`--show-commands`: what is done, or would be, as commands that a person could type."""
 
 from __future__ import annotations
 
 import sys
 
-from nsbridge import files
-from nsbridge.engine import layout
 from nsbridge.explain import transcript
 from nsbridge.frontends.cli import output
 
@@ -14,12 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, TextIO
 
-    from nsbridge.engine.host import Host
-    from nsbridge.engine.layout import Layout
     from nsbridge.engine.topology import Change
     from nsbridge.explain.command import Chapter
     from nsbridge.kernel.interface import Kernel
-    from nsbridge.model.service import Topology
     from nsbridge.plan.step import Step
 
 
@@ -56,28 +51,3 @@ def show_changes(changes: tuple[Change, ...]) -> None:
         heading = f"# ==== {change.what} {change.kind} {change.name}".rstrip() + f": {change.why}"
         output.line(output.paint(sys.stdout, output.DIM, heading))
         show(transcript.told(change.steps), sys.stdout)
-
-
-def script(host: Host, args: Any) -> None:
-    """Print a script that builds, or takes away, what a file describes or what is up."""
-    found, title = described(host, read_file(args))
-    if args.down:
-        chapters = transcript.backwards(found.things, args.style)
-        about = "It takes away what the script without --down builds, and touches nothing else."
-    else:
-        chapters = transcript.lesson(found.things, args.style)
-        about = "It builds by hand what nsbridge builds, in the order in which one would explain it."
-    sys.stdout.write(transcript.script(chapters, title, about, found.strange))
-
-
-def read_file(args: Any) -> Topology | None:
-    """Return the topology of the file that was named, None without one."""
-    path = args.topology or args.file
-    return files.read(path, project=args.project or None) if path else None
-
-
-def described(host: Host, topology: Topology | None) -> tuple[Layout, str]:
-    """Return what a topology describes, or without one what is up on this host; and what to call it."""
-    if topology is not None:
-        return layout.planned(host, topology), f"Project {topology.project}"
-    return layout.standing(host), "What nsbridge has on this host"

@@ -25,7 +25,7 @@ TELLING = (
         "script",
         "looking",
         "Print a shell script that builds by hand what a file describes, or what is up",
-        "telling:script",
+        "script:script",
         (_PATH, FILE, PROJECT, flag("--down", help="the script that takes it away again"), _STYLE),
         about="Each part with its reason, in the order in which one would explain it. A test runs such scripts: what\n"
         "the kernel then holds is what nsbridge would have made. Commands of services aren't started by it.",
