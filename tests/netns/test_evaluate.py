@@ -55,7 +55,8 @@ ENDS = (
     "ct mark set 1", "ct mark set meta mark", "jump side", "jump other", "goto side", "return", "reject",
     "reject with icmpx admin-prohibited", "tcp dport vmap @gates", "meta mark vmap { 1 : drop, 2 : jump other }",
     "tcp dport vmap { 1-100 : jump side, 443 : return }", "update @gone { tcp dport }",
-    "meta mark set ip ttl map { 64 : 3 }", "ip ttl set 63",
+    "meta mark set ip ttl map { 64 : 3 }", "ip ttl set 63", "meta mark set 1 tcp dport 80 drop",
+    "update @gone { tcp dport } ct state established accept", "delete @gone { tcp dport }",
 )  # fmt: skip
 NAT = {
     "prerouting": (
@@ -91,7 +92,7 @@ BASES = (
 @st.composite
 def rules(draw: st.DrawFn, ends: tuple[str, ...] = ENDS, most: int = 4) -> str:
     lines = []
-    for _ in range(draw(st.integers(0, most))):
+    for _ in range(draw(st.integers(1, most))):
         matches = draw(st.lists(st.sampled_from(MATCHES), max_size=2))
         lines.append(" ".join([*matches, draw(st.sampled_from(ends))]))
     return "; ".join([*lines, ""])
@@ -215,7 +216,7 @@ def test_drawn_rules_are_met_as_foreseen(crossing: Crossing) -> None:
     Tally.packets = Tally.open = Tally.met = 0
     _drawn(crossing)
     print(f"{Tally.packets} packets met {Tally.met} rules; {Tally.open} answers were open")
-    assert Tally.met > Tally.packets, "the rules are drawn so that none applies"
+    assert Tally.met * 2 > Tally.packets, "the rules are drawn so that none applies"
     assert Tally.open * 50 < Tally.packets
 
 

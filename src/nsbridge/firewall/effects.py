@@ -114,8 +114,14 @@ def translated(packet: Packet, hook: str) -> Packet:
     return packet.replace(daddr=other.saddr, dport=other.sport if packet.proto in PORTS else packet.dport)
 
 
-def settled(packet: Packet, kind: str, address: Address | None = None, port: int | None = None) -> Packet:
-    """The packet with its connection's rewriting of that kind decided; nothing given: it stays as it is."""
+def settled(
+    packet: Packet, kind: str, address: Address | None = None, port: int | None = None, *, mapped: bool = False
+) -> Packet:
+    """The packet with its connection's rewriting of that kind decided; nothing given: it stays as it is.
+
+    mapped: by a prefix. Such a connection has the status of a rewritten one even where its address maps onto itself
+    (seen on 6.18), any other only if something of it changes.
+    """
     ct = packet.ct
     if kind in ct.settled or ct.origin is None or ct.answer is None:
         return packet
@@ -124,7 +130,8 @@ def settled(packet: Packet, kind: str, address: Address | None = None, port: int
         after = answer.replace(saddr=address or answer.saddr, sport=port if port is not None else answer.sport)
     else:
         after = answer.replace(daddr=address or answer.daddr, dport=port if port is not None else answer.dport)
-    status = ct.status if after == answer or kind in ct.status else (*ct.status, kind)
+    changes = after != answer or mapped
+    status = (*ct.status, kind) if changes and kind not in ct.status else ct.status
     return packet.replace(ct=ct.replace(answer=after, status=status, settled=(*ct.settled, kind)))
 
 
@@ -144,7 +151,7 @@ def rewritten(part: Rewrite, view: View) -> list[tuple[Packet | None, str, str]]
             found.append((None, part.kind, ""))
             continue
         for port, more in ports:
-            after = translated(settled(packet, kind, address, port), view.hook)
+            after = translated(settled(packet, kind, address, port, mapped=part.prefix), view.hook)
             found.append((after, _told(part, after, address, port), doubt or more))
     return found
 

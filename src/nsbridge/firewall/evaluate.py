@@ -89,7 +89,8 @@ def base_chains(firewall: Firewall, name: str, layer: str, device: str = "") -> 
     """
     found: list[tuple[int, Base]] = []
     for table in firewall.tables:
-        if table.dormant or not (table.family == layer or (table.family == "inet" and layer in ("ip", "ip6"))):
+        here = table.family == layer or (table.family == "inet" and (layer in ("ip", "ip6") or name == "ingress"))
+        if table.dormant or not here:
             continue
         for chain in sorted(table.chains, key=lambda one: one.handle):
             if chain.hook == name and (not device or device in chain.devices):

@@ -66,6 +66,8 @@ class Packet(Value):
     iif and oif. ct: what conntrack will find out (at priority -200 of prerouting and output). tracked: it has done so
     already, as for what comes over lo. uid, gid: of the socket that sends it, None when it comes from elsewhere or
     when that isn't known. local: a socket of this namespace sends it.
+    remembered: elements that rules on its way wrote into sets (family, table, set, key, data; None for one that was
+    taken out), where later rules find them.
     """
 
     family: str
@@ -95,6 +97,7 @@ class Packet(Value):
     priority: int | None = 0
     ipsec: bool = False
     fragment: bool = False
+    remembered: tuple[tuple[str, str, str, bytes, bytes | None], ...] = ()
 
     @property
     def to(self) -> str:

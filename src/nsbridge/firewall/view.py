@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.firewall import octets
+from nsbridge.firewall.seen import SeenElement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from nsbridge.firewall.packet import Packet
-    from nsbridge.firewall.seen import Contents, SeenElement, SeenSet, SeenTable
+    from nsbridge.firewall.seen import Contents, SeenSet, SeenTable
     from nsbridge.firewall.surroundings import Surroundings
 
     Bits: TypeAlias = tuple[int, int, int]
@@ -71,7 +72,11 @@ class View:
         place = (self.table.family, self.table.name, name)
         try:
             if known == ones(size):
-                return [self.contents.find(*place, value.to_bytes(size, "big"))]
+                raw = value.to_bytes(size, "big")
+                for *where, written, data in reversed(self.packet.remembered):
+                    if (*where, written) == (*place, raw):
+                        return [SeenElement(raw, raw, data or None) if data is not None else None]
+                return [self.contents.find(*place, raw)]
             if (one := self.sets.get(name)) is None:
                 return None
             found: list[SeenElement | None] = [

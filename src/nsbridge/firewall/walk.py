@@ -12,7 +12,7 @@ from nsbridge.firewall.effects import assigned, rewritten, untracked
 from nsbridge.firewall.judge import TESTS, holds
 from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.sources import possible
-from nsbridge.firewall.view import MISSING, View
+from nsbridge.firewall.view import MISSING, View, ones
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from nsbridge.firewall.packet import Packet
     from nsbridge.firewall.seen import Contents, SeenChain, SeenRule, SeenTable
     from nsbridge.firewall.surroundings import Surroundings
+    from nsbridge.firewall.view import Possible
 
     Stack: TypeAlias = tuple[tuple[str, int], ...]
     Step: TypeAlias = tuple["Passed", SeenRule | None, SeenChain, SeenTable, str, bool]
 
 DEEPEST = 16
 """NFT_JUMP_STACK_SIZE: a packet that would jump deeper is dropped."""
-_MOST_WAYS = 400
-"""Ways followed in one chain; what is more than that is said to be open."""
+_MOST_WAYS = 4000
+"""Places at which ways are followed in one chain; with more than that its end is open."""
 
 
 class Passed:
@@ -79,7 +80,7 @@ class Result:
 
 
 class Walk:
-    """A packet in one base chain. opaque, assumed: what was met that has no answer, what was taken for granted."""
+    """A packet in one base chain. doubtful: parts of rules that had no answer; assumed: what was taken for granted."""
 
     def __init__(self, table: SeenTable, base: SeenChain, contents: Contents | None, around: Surroundings) -> None:
         self.table = table
@@ -87,7 +88,6 @@ class Walk:
         self.contents = contents
         self.around = around
         self.chains = {chain.name: chain for chain in table.chains}
-        self.opaque: dict[Any, str] = {}
         self.assumed: dict[Any, str] = {}
         self.doubtful: list[tuple[Any, SeenRule, SeenChain]] = []
 
@@ -103,9 +103,8 @@ class Walk:
                 if (stack, packet) in seen_places:
                     continue
                 seen_places.add((stack, packet))
-                if len(seen_places) > _MOST_WAYS * 10:
-                    self.opaque["too many"] = "too many open tests to follow them all"
-                    break
+                if len(seen_places) > _MOST_WAYS:
+                    return [*ends, End("accept", packet, passed), End("drop", packet, passed)]
             more = self._step(stack, packet, passed, ends)
             forked = forked or len(more) > 1
             ways += more
@@ -126,6 +125,9 @@ class Walk:
             results = list(self.results(rule, chain, view))
             stack = (*stack[:-1], (name, index + 1))
             if len(results) == 1 and not results[0].matched:
+                if results[0].packet is not packet:  # it did something before a test of it failed
+                    packet = results[0].packet
+                    view = view.of(packet)
                 continue
             ways = []
             for result in reversed(results):
@@ -167,7 +169,7 @@ class Walk:
         """What the rule may make of the packet, one `Result` unless something is open."""
         ways: list[tuple[int, View, str, bool]] = [(0, view, "", False)]
         parts = flat(rule.parts)
-        unmatched = False
+        left: list[Packet] = []  # how it goes on to the next rule, in each way
         while ways:
             index, view, said, doubt = ways.pop()
             if index == len(parts):
@@ -178,32 +180,28 @@ class Walk:
             if kind in TESTS:
                 answer = holds(part, view)  # type: ignore[arg-type]
                 if answer is None:
-                    self._doubt(part, rule, chain)
+                    self.doubtful.append((part, rule, chain))
                 elif answer and kind is seen.Limited:
                     self.assumed[rule.handle, chain.name, part] = f"{chain.name}: {part.what} isn't used up"  # type: ignore[union-attr]
-                if answer is not True and not unmatched:
-                    unmatched = True
+                if answer is not True and view.packet not in left:
+                    left.append(view.packet)
                     yield Result(False, view.packet)
                 if answer is not False:
                     ways.append((index + 1, view, said, doubt or answer is None))
                 continue
             for result in _DOERS.get(kind, _nothing)(part, view):
                 if not result.matched:
-                    if not unmatched:
-                        unmatched = True
-                        yield Result(False, view.packet)
+                    if result.packet not in left:
+                        left.append(result.packet)
+                        yield Result(False, result.packet)
                     continue
                 if result.doubt:
-                    self._doubt(part, rule, chain, result.said if isinstance(result.verdict, type(None)) else "")
+                    self.doubtful.append((part, rule, chain))
                 if result.verdict is not None:
-                    yield Result(True, result.packet, result.verdict, result.said, doubt)
+                    yield Result(True, result.packet, result.verdict, result.said, doubt or result.doubt)
                     continue
                 after = view if result.packet is view.packet else view.of(result.packet)
                 ways.append((index + 1, after, result.said or said, doubt))
-
-    def _doubt(self, part: Any, rule: SeenRule, chain: SeenChain, said: str = "") -> None:
-        self.opaque[rule.handle, chain.name, rule.index, part] = said
-        self.doubtful.append((part, rule, chain))
 
 
 def flat(parts: tuple[seen.Part, ...]) -> list[seen.Part]:
@@ -301,8 +299,27 @@ def _tproxy(_: seen.Tproxy, view: View) -> list[Result]:
 
 
 def _remember(part: seen.Remember, view: View) -> list[Result]:
+    keys = possible(part.of, view)
+    if keys == [MISSING]:
+        return [Result(False, view.packet)]
+    packet = view.packet
+    raw = _bytes(keys)
+    if raw is not None:
+        data = _bytes(possible(part.data, view)) if part.data is not None else b""
+        held = None if part.how == "delete" else data or b""
+        packet = packet.replace(
+            remembered=(*packet.remembered, (view.table.family, view.table.name, part.set, raw, held))
+        )
     holding = ("over" not in part.budget.split()) is not part.negate
-    return [Result(holding, view.packet)]
+    return [Result(holding, packet)]
+
+
+def _bytes(options: Possible) -> bytes | None:
+    """The one value there is, None when there are more or not all of it is known."""
+    if len(options) != 1 or options[0] is MISSING:
+        return None
+    value, known, size = options[0]
+    return value.to_bytes(size, "big") if known == ones(size) else None
 
 
 def _verdict_map(part: seen.VerdictMap, view: View) -> list[Result]:

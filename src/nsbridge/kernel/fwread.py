@@ -63,10 +63,11 @@ def read_firewall(*, legacy: bool = True) -> Firewall:
     try:
         tables = _nf_tables(socket)
     except Refused as err:
-        socket.close()
         if err.errno in (errno.EPERM, errno.EACCES):
             raise NoPermission("the firewall's rules can't be read", fix="run it as root") from err
-        raise KernelError(f"the firewall's rules can't be read: {err.text}", errno=err.errno or 0) from err
+        if err.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise KernelError(f"the firewall's rules can't be read: {err.text}", errno=err.errno or 0) from err
+        tables = []  # a kernel without nf_tables, or one that hasn't loaded it yet
     if legacy:
         from nsbridge.kernel.xtlegacy import legacy_tables
 
