@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _VALID = ("permanent", "reachable", "stale", "delay", "probe")
 _SOLICIT, _ADVERTISE = 135, 136
+_SOLICITED = 0xFF02_0000_0000_0000_0000_0001_FF00_0000
 _NEVER = 8
 """Of arp_ignore: answer nobody."""
 
@@ -142,7 +143,7 @@ def neighbour(walk: Walk) -> Stage | None:
     if found is None:
         _nobody(walk, link, at, address)
         return None
-    if mistaken(walk, link, found, address) or (not known and not discovered(walk, link, found)):
+    if mistaken(walk, link, found, address) or (not known and not discovered(walk, link, found, address)):
         return None
     walk.station = (found.netns, found.link.name)
     walk.change(ether_saddr=link.mac, ether_daddr=found.link.mac)
@@ -168,27 +169,45 @@ def mistaken(walk: Walk, link: SeenLink, found: Station, address: Address_) -> b
     return True
 
 
-def discovered(walk: Walk, link: SeenLink, found: Station) -> bool:
+def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) -> bool:
     """Tell whether IPv6 neighbour discovery gets through the rules of both: it is made of packets (RFC 4861 §7.2)."""
     if walk.version == 4:
         return True
     kept = walk.packet, walk.netns
+    asker = _asker(walk, link)
     asks = kept[0].replace(
-        proto="icmpv6", sport=None, dport=None, icmp_code=0, flags=(), ct=Ct("untracked"), tracked=True
+        proto="icmpv6", sport=None, dport=None, icmp_code=0, flags=(), ct=Ct("untracked"), tracked=True, ttl=255, mark=0
     )
-    for netns, name, kind, iif, oif in (
-        (walk.netns, "output", _SOLICIT, "", link.name),
-        (found.netns, "input", _SOLICIT, found.link.name, ""),
-        (found.netns, "output", _ADVERTISE, "", found.link.name),
-        (walk.netns, "input", _ADVERTISE, link.name, ""),
+    for netns, names, kind, iif, oif in (
+        (walk.netns, ("output", "postrouting"), _SOLICIT, "", link.name),
+        (found.netns, ("prerouting", "input"), _SOLICIT, found.link.name, ""),
+        (found.netns, ("output", "postrouting"), _ADVERTISE, "", found.link.name),
+        (walk.netns, ("prerouting", "input"), _ADVERTISE, link.name, ""),
     ):
-        if not present(walk, name, ("ip6", "inet")) and netns == walk.netns:
-            continue
-        walk.netns, walk.packet = netns, asks.replace(icmp_type=kind, iif=iif, oif=oif, local=not iif, mark=0)
-        if not fire(walk, name):
-            return False
-        walk.netns, walk.packet = kept[1], kept[0]
+        saddr, daddr = (asker, _asked_by_all(address)) if kind == _SOLICIT else (address, asker)
+        walk.netns = netns
+        walk.packet = asks.replace(icmp_type=kind, iif=iif, oif=oif, local=not iif, saddr=saddr, daddr=daddr)
+        for name in names:
+            if present(walk, name, ("ip6", "inet")) and not fire(walk, name):
+                return False
+    walk.packet, walk.netns = kept
     return True
+
+
+def _asker(walk: Walk, link: SeenLink) -> Address_:
+    """Whose name is in the question: the packet's own sender if he lives here, or the link's (ndisc_solicit)."""
+    own = walk.space.owner(walk.packet.saddr)
+    if own is not None and own.link == link.name:
+        return walk.packet.saddr
+    local = (one.address.ip for one in walk.space.addresses_on(link.name, 6) if one.address.ip.is_link_local)
+    return next(local, walk.packet.saddr)
+
+
+def _asked_by_all(address: Address_) -> Address_:
+    """The group that somebody with this address listens to (RFC 4291 §2.7.1)."""
+    from ipaddress import IPv6Address
+
+    return IPv6Address(_SOLICITED | int(address) & 0xFFFFFF)
 
 
 def _nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> None:
