@@ -161,5 +161,3 @@ def spoil(case: Case) -> None:
         mend(open_host())
     if case.broken:
         sh(case.broken, check=False)
-
-

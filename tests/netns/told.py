@@ -15,8 +15,9 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from crossing import rules_met, rules_told
+from drawn import ADDRESS, NETWORK
 from foretold import ECHO
-from lab import Lab, eventually, inside, sh
+from lab import OUTSIDE, Lab, eventually, inside, sh
 
 import nsbridge.engine.explain as engine
 from nsbridge.engine.asking import SOURCE_PORT
@@ -63,23 +64,35 @@ class Seen:
 
 
 def foretell(host: Host, asked: Iterable[Ask]) -> dict[Ask, Path]:
-    """Explain them all, by one look at the host: nothing changes in between."""
-    world, look = engine.world_of(host), engine.world_of
-    engine.world_of = lambda _: world
+    """Explain them all, by one look at the host: nothing changes in between. What would mend it isn't asked here."""
+    world, kept = engine.world_of(host), (engine.world_of, engine._mendable)
+    engine.world_of, engine._mendable = lambda _: world, lambda host, culprit, path: culprit
     try:
         return {ask: explained(host, ask) for ask in asked}
     finally:
-        engine.world_of = look
+        engine.world_of, engine._mendable = kept
 
 
 def explained(host: Host, ask: Ask) -> Path:
     shown = f"[{ask.to}]" if ask.version == 6 else ask.to
-    return engine.explain(host, ask.start or "host", f"{shown}{f':{ask.port}' if ask.port else ''}/{ask.proto}").path
+    # By its path: `outside` stands for who comes by the default route, and that may be gone.
+    start = f"/run/netns/{ask.start}" if ask.start == OUTSIDE else ask.start or "host"
+    return engine.explain(host, start, f"{shown}{f':{ask.port}' if ask.port else ''}/{ask.proto}").path
 
 
-def is_open(told: Path) -> bool:
-    """Nothing is foretold. Counted, and never taken for agreement."""
-    return told.doubt or told.fate in ("unknown", "left")
+def is_open(told: Path, seen: Seen) -> bool:
+    """Nothing is foretold, or not this. Counted, and never taken for agreement.
+
+    A refusal is foretold, not whether it gets back to the sender; of endpoints that take turns the first is followed.
+    """
+    unheard = told.fate == "refused" and not (seen.error or seen.answered or seen.server)
+    turns = any(text.startswith("it is the turn of") for text in told.assumed)
+    return told.doubt or told.fate in ("unknown", "left") or unheard or (turns and not _by_turns(told, seen))
+
+
+def _by_turns(told: Path, seen: Seen) -> bool:
+    """It came to the one whose turn was told."""
+    return seen.answered and seen.server in ("", told.out.netns.removeprefix("/run/netns/"))
 
 
 # ------------------------------------------------------------------ what is seen
@@ -117,23 +130,26 @@ def _heard(ask: Ask, sock: socket.socket, own: int) -> Seen:
     return Seen(True, 0, server, source, port, own)
 
 
-def watch(lab: Lab, servers: Servers, asked: Iterable[Ask], patience_s: float = SILENCE_S, port: int = 0) -> dict[Ask, Seen]:
-    """Send them all at once, and see what becomes of each. patience_s: after the last answer."""
+def watch(
+    lab: Lab, servers: Servers, asked: Iterable[Ask], patience_s: float = SILENCE_S, port: int = 0
+) -> dict[Ask, Seen]:
+    """Send them all at once, and see what becomes of each. patience_s: after the last answer. port: to send from."""
     found: dict[Ask, Seen] = {}
+    tokens = {ask: b"told %d" % next(_numbers) for ask in asked}
     by_start: dict[str | None, list[Ask]] = {}
-    for ask in asked:
+    for ask in tokens:
         by_start.setdefault(ask.start, []).append(ask)
     with selectors.DefaultSelector() as selector, ExitStack() as stack:
-        tokens, pending = {}, {}
         for start, mine in by_start.items():
-            tokens |= {ask: b"told %d" % next(_numbers) for ask in mine}
-            socks = inside(start and lab.ns(start), lambda mine=mine: [(ask, *_begin(ask, tokens[ask], port)) for ask in mine])  # type: ignore[misc]
-            for ask, sock, error in socks:
+
+            def begin(mine: list[Ask] = mine) -> list[tuple[Ask, socket.socket, int]]:
+                return [(ask, *_begin(ask, tokens[ask], port)) for ask in mine]
+
+            for ask, sock, error in inside(start and lab.ns(start), begin):
                 stack.enter_context(sock)
                 own = sock.getsockname()[1]
                 found[ask] = Seen(error=error, own=own)
                 if not error:
-                    pending[ask] = sock
                     selector.register(sock, selectors.EVENT_READ, (ask, own))
         quiet = time.monotonic() + patience_s
         while selector.get_map() and time.monotonic() < quiet:
@@ -169,7 +185,8 @@ def difference(ask: Ask, told: Path, seen: Seen) -> str:
     elif fate == "lost":
         wrong = seen.error not in (0, errno.EHOSTUNREACH)
     else:  # dropped; where the sender's own kernel does it, some senders are told
-        at_home = {hop.netns for hop in out.hops} == {out.netns} and out.hops[-1].stage in ("output", "postrouting", "route", "conntrack")
+        sending = out.hops[-1].stage in ("output", "postrouting", "route", "conntrack")
+        at_home = sending and {hop.netns for hop in out.hops} == {out.netns}
         wrong = seen.error not in ((0, *_NOWHERE) if at_home else (0,))
     if not wrong:
         return ""
@@ -199,7 +216,7 @@ def _may_clash(told: Path) -> bool:
 # ------------------------------------------------------------------ the rules it meets on the host
 
 
-class Traced_:
+class Tracer:
     """The kernel's trace of single packets on the host, beside the rules that explain had them meet."""
 
     def __init__(self) -> None:
@@ -224,12 +241,19 @@ class Traced_:
         finally:
             sh("nft delete table inet tracer; nft delete table bridge tracer")
         wanted, real = rules_met(met), rules_told(events)
-        if told.fate == "answered" and ask.proto == "tcp":
-            real = real[: len(wanted)]  # its other packets follow
-        # What the bridge keeps from a neighbour may be kept from asking for his MAC as well.
-        if wanted == real or (not real and wanted[-1].startswith("bridge ")):
+        legacy = told.culprit is not None and told.culprit.thing.startswith("iptables-legacy")
+        if (told.fate == "answered" and ask.proto == "tcp") or legacy:
+            # Its other packets follow; and nothing tells in which order chains of iptables-legacy stand among others.
+            real = real[: len(wanted)]
+        # Who is kept from a neighbour is kept from asking for his MAC as well, so nothing is ever sent.
+        if wanted == real or (not real and _neighbours(ask)):
             return ""
         return f"{ask.start or 'host'} asks {ask.to} {ask.port}/{ask.proto} ({told.fate}): told {wanted}, traced {real}"
+
+
+def _neighbours(ask: Ask) -> bool:
+    there = next((name for name, found in ADDRESS.items() if ask.to in found.values()), None)
+    return ask.start in NETWORK and there in NETWORK and NETWORK[ask.start] == NETWORK[there]
 
 
 def _met(host: Host, ask: Ask) -> tuple[Path, list[Outcome]]:

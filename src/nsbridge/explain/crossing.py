@@ -170,11 +170,16 @@ def mistaken(walk: Walk, link: SeenLink, found: Station, address: Address_) -> b
 
 
 def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) -> bool:
-    """Tell whether IPv6 neighbour discovery gets through the rules of both: it is made of packets (RFC 4861 §7.2)."""
+    """Tell whether the question for a MAC and its answer get through the rules on their way.
+
+    ARP meets those of the bridge alone; IPv6's neighbour discovery is made of packets (RFC 4861 §7.2).
+    """
+    asker = _asker(walk, link)
+    if not _frame_heard(walk, link, found, address, asker):
+        return False
     if walk.version == 4:
         return True
     kept = walk.packet, walk.netns
-    asker = _asker(walk, link)
     asks = kept[0].replace(
         proto="icmpv6", sport=None, dport=None, icmp_code=0, flags=(), ct=Ct("untracked"), tracked=True, ttl=255, mark=0
     )
@@ -197,10 +202,30 @@ def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) ->
 def _asker(walk: Walk, link: SeenLink) -> Address_:
     """Whose name is in the question: the packet's own sender if he lives here, or the link's (ndisc_solicit)."""
     own = walk.space.owner(walk.packet.saddr)
-    if own is not None and own.link == link.name:
+    if walk.version == 4 or (own is not None and own.link == link.name):
         return walk.packet.saddr
     local = (one.address.ip for one in walk.space.addresses_on(link.name, 6) if one.address.ip.is_link_local)
     return next(local, walk.packet.saddr)
+
+
+def _frame_heard(walk: Walk, link: SeenLink, found: Station, address: Address_, asker: Address_) -> bool:
+    """Tell whether the frame that tells a MAC comes in by its sender's port."""
+    at = wire(walk.world, walk.netns, link)
+    if not found.port or not at.bridge:
+        return True
+    kept = walk.packet, walk.netns
+    arp = walk.version == 4
+    walk.netns = at.netns
+    walk.packet = kept[0].replace(
+        family="arp" if arp else "ip6", proto="" if arp else "icmpv6", icmp_type=None if arp else _ADVERTISE,
+        icmp_code=None if arp else 0, sport=None, dport=None, flags=(), saddr=address, daddr=asker, ct=Ct(),
+        tracked=False, local=False, mark=0, ttl=None if arp else 255, iif=found.port, oif="", iif_port="",
+        ether_saddr=found.link.mac, ether_daddr=link.mac,
+    )  # fmt: skip
+    if not fire(walk, "prerouting", layer="bridge"):
+        return False
+    walk.packet, walk.netns = kept
+    return True
 
 
 def _asked_by_all(address: Address_) -> Address_:

@@ -60,6 +60,7 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
         packet, met = passing.packet, passing.met
     else:
         packet, met = outcome.packet, outcome.met
+        _turns(walk, outcome)
     walk.packet = packet
     for one in met:
         if one.verdict.startswith("dnat to") and (one.family, one.table) != TABLE and not walk.back:
@@ -76,6 +77,13 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
         return True
     _ended(walk, name, chosen, layer)
     return False
+
+
+def _turns(walk: Walk, outcome: Outcome) -> None:
+    """Where a rule sends one here and the next one there, the first is followed, and the others are named."""
+    others = [way.packet.to for way in outcome.ways if way.packet.to != outcome.packet.to]
+    if outcome.verdict == "accept" and others:
+        walk.assumed[f"it is the turn of {outcome.packet.to}; others go to {', '.join(dict.fromkeys(others))}"] = None
 
 
 def _ended(walk: Walk, name: str, outcome: Outcome, layer: str) -> None:
