@@ -69,6 +69,10 @@ def wrong(case: Case) -> list[str]:
                 seen[ask] = watch(lab, servers, [ask], PATIENCE_S)[ask]
         known = {ask: path for ask, path in told.items() if not is_open(path, seen[ask])}
         tally("open", len(told) - len(known))
+        if os.environ.get("GO_ON"):
+            for ask, path in told.items():
+                if ask not in known:
+                    print("OPEN", ask, path.fate, path.opaque, path.assumed, seen[ask])
         for path in known.values():
             tally(path.fate)
         found = [difference(ask, path, seen[ask]) for ask, path in known.items()]

@@ -83,16 +83,17 @@ def explained(host: Host, ask: Ask) -> Path:
 def is_open(told: Path, seen: Seen) -> bool:
     """Nothing is foretold, or not this. Counted, and never taken for agreement.
 
-    A refusal is foretold, not whether it gets back to the sender; of endpoints that take turns the first is followed.
+    A refusal is foretold, not whether it gets back to the sender. Of endpoints that take turns the first is followed,
+    so what became of the packet isn't foretold unless some of them got it and answered.
     """
     unheard = told.fate == "refused" and not (seen.error or seen.answered or seen.server)
-    turns = any(text.startswith("it is the turn of") for text in told.assumed)
-    return told.doubt or told.fate in ("unknown", "left") or unheard or (turns and not _by_turns(told, seen))
+    turns = _turns(told) and not (seen.answered and told.fate == "answered")
+    return told.doubt or told.fate in ("unknown", "left") or unheard or turns
 
 
-def _by_turns(told: Path, seen: Seen) -> bool:
-    """It came to the one whose turn was told."""
-    return seen.answered and seen.server in ("", told.out.netns.removeprefix("/run/netns/"))
+def _turns(told: Path) -> str:
+    """The endpoints that take turns, in explain's words."""
+    return next((text for text in told.assumed if text.startswith("it is the turn of")), "")
 
 
 # ------------------------------------------------------------------ what is seen
@@ -203,9 +204,16 @@ def _elsewhere(ask: Ask, told: Path, seen: Seen) -> bool:
     packet = told.out.packet
     if ask.proto == ECHO or not seen.server:
         return False
-    if (seen.server, seen.source) != (told.out.netns.removeprefix("/run/netns/") or "host", str(packet.saddr)):
+    server = told.out.netns.removeprefix("/run/netns/") or "host"
+    if seen.server != server and _by_turns(told, seen.server):
+        server = seen.server
+    if (seen.server, seen.source) != (server, str(packet.saddr)):
         return True
     return packet.sport == SOURCE_PORT and seen.port != seen.own and not _may_clash(told)
+
+
+def _by_turns(told: Path, server: str) -> bool:
+    return any(address in _turns(told) for address in ADDRESS.get(server, {}).values())
 
 
 def _may_clash(told: Path) -> bool:

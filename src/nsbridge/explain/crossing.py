@@ -224,6 +224,8 @@ def _frame_heard(walk: Walk, link: SeenLink, found: Station, address: Address_, 
     )  # fmt: skip
     if not fire(walk, "prerouting", layer="bridge"):
         return False
+    if link.kind == "bridge" and not fire(walk, "input", layer="bridge"):
+        return False
     walk.packet, walk.netns = kept
     return True
 
