@@ -70,9 +70,13 @@ class Around:
         return found.link if found.kind in ("unicast", "local", "broadcast") else ""
 
     def source_for(self, oif: str, daddr: Address_) -> Address_ | None:
-        """What masquerade takes (nf_nat_masquerade.c)."""
+        """What masquerade takes (nf_nat_masquerade.c): never 127.0.0.1, rather an address of another link."""
         found = lookup(self.space, daddr, oif=oif)
-        return choose_source(self.space, daddr, oif, found.via)
+        source = choose_source(self.space, daddr, oif, found.via)
+        if source is None or not source.is_loopback or daddr.version == 6:
+            return source
+        mine = (one.address.ip for one in self.space.addresses)
+        return next((one for one in mine if one.version == 4 and not one.is_loopback), None)
 
     def primary(self, ifname: str, version: int) -> Address_ | None:
         """The first address of a link (nf_nat_redirect.c)."""

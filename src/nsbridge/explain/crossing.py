@@ -139,12 +139,15 @@ def neighbour(walk: Walk) -> Stage | None:
         return None
     entry = space.neighbours.get((link.name, address))
     known = entry.mac if entry is not None and entry.state in _VALID else ""
+    known = known or walk.taught.get((walk.netns, link.name, address), "")
     found = station(walk.world, at, address, known)
     if found is None:
         _nobody(walk, link, at, address)
         return None
     if mistaken(walk, link, found, address) or (not known and not discovered(walk, link, found, address)):
         return None
+    if not known:  # who is asked for his MAC learns that of who asks (arp_process, ndisc_recv_ns)
+        walk.taught[found.netns, found.link.name, _asker(walk, link)] = link.mac
     walk.station = (found.netns, found.link.name)
     walk.change(ether_saddr=link.mac, ether_daddr=found.link.mac)
     walk.hop("neighbour", f"{address} lladdr {found.link.mac}")
@@ -200,12 +203,12 @@ def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) ->
 
 
 def _asker(walk: Walk, link: SeenLink) -> Address_:
-    """Whose name is in the question: the packet's own sender if he lives here, or the link's (ndisc_solicit)."""
+    """Whose name is in the question: the packet's own sender if he lives here, or the link's (arp_, ndisc_solicit)."""
     own = walk.space.owner(walk.packet.saddr)
-    if walk.version == 4 or (own is not None and own.link == link.name):
+    if own is not None and (walk.version == 4 or own.link == link.name):
         return walk.packet.saddr
-    local = (one.address.ip for one in walk.space.addresses_on(link.name, 6) if one.address.ip.is_link_local)
-    return next(local, walk.packet.saddr)
+    mine = [one.address.ip for one in walk.space.addresses_on(link.name, walk.version)]
+    return next((one for one in mine if walk.version == 4 or one.is_link_local), walk.packet.saddr)
 
 
 def _frame_heard(walk: Walk, link: SeenLink, found: Station, address: Address_, asker: Address_) -> bool:

@@ -205,6 +205,7 @@ class Walk:
         self.station: tuple[str, str] = ("", "")
         self.rewriter: Culprit | None = None
         self.stolen = ""
+        self.taught: dict[tuple[str, str, Address_], str] = {}
         self.many = False
 
     @property
