@@ -74,7 +74,7 @@ FEATURES = (
     Claim("4", "Somebody else's bridge"),
     Claim("5", "macvlan and ipvlan", YES, "ipvlan where the kernel has it"),
     Claim("6", "VLANs on the ports of a bridge", KERNEL, "VLAN filtering; elsewhere refused before anything"),
-    Claim("7", "VRF", KERNEL, "VRF; for bridges of others only (docs/adr/0008)"),
+    Claim("7", "VRF", KERNEL, "VRF; for bridges of others only ([why](adr/0008-no-bridge-of-ours-in-a-vrf.md))"),
     Claim("8", "A link between two without a bridge", NEVER,
           "a bridge with `icc: false` gives what it is used for ([why](adr/0011-no-links-without-a-bridge.md))"),
     Claim("9", "Names of the interface inside and on the host"),
