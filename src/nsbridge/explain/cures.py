@@ -287,6 +287,16 @@ def rewriting(walk: Walk, met: Met) -> Culprit:
     return Culprit("rule", walk.netns, f"{place(met)}: {met.text}", why, (within(walk.netns, fix),))
 
 
+def shortening(walk: Walk, met: Met, before: Packet) -> Culprit:
+    """A rule that gives a packet so few hops to live that whoever would forward it drops it (RFC 1812, 5.3.1)."""
+    from nsbridge.explain.hooks import place
+
+    why = f"a rule of {called(walk.netns)} lowered its TTL, and it has run out"
+    return Culprit(
+        "rule", walk.netns, f"{place(met)}: {met.text}", why, (within(walk.netns, _accept(met, before, "")),)
+    )
+
+
 def _accept(met: Met, packet: Packet, layer: str) -> str:
     if met.backend == "nft" or (layer and met.backend != "iptables-legacy"):
         at = f"handle {met.handle} " if met.index >= 0 else ""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nsbridge.firewall.evaluate import Met, Outcome
 
 _QUIET = ("continue", "jump", "goto", "return")
+_HOPS_LEFT = ("ttl", "hoplimit", "-j hl")
 
 
 def present(walk: Walk, name: str, family: tuple[str, ...]) -> bool:
@@ -66,6 +67,10 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
             walk.rewriter = cures.rewriting(walk, one)
         if _loud(one):
             walk.hop(f"bridge {name}" if layer == "bridge" else name, f"{place(one)}: {one.text}", one.verdict, one.why)
+    lowered = next((one for one in met if any(word in one.text.lower() for word in _HOPS_LEFT)), None)
+    if packet.ttl != before.ttl and lowered is not None:
+        walk.hop(name, f"{place(lowered)}: {lowered.text}", f"TTL {packet.ttl}", lowered.why)
+        walk.shortener = cures.shortening(walk, lowered, before)
     if not any(_loud(one) for one in met) and packet != before and (packet.daddr, packet.saddr, packet.dport) != (
         before.daddr, before.saddr, before.dport
     ):  # fmt: skip

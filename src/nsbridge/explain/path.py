@@ -204,6 +204,7 @@ class Walk:
         self.gateway: Address_ | None = None
         self.station: tuple[str, str] = ("", "")
         self.rewriter: Culprit | None = None
+        self.shortener: Culprit | None = None
         self.stolen = ""
         self.many = False
 
