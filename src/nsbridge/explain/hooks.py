@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nsbridge.firewall.evaluate import Met, Outcome
 
 _QUIET = ("continue", "jump", "goto", "return")
+_ELSEWHERE = ("dnat to", "redirect")
 _HOPS_LEFT = ("ttl", "hoplimit", "-j hl")
 
 
@@ -63,10 +64,13 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
         packet, met = outcome.packet, outcome.met
     walk.packet = packet
     for one in met:
-        if one.verdict.startswith("dnat to") and (one.family, one.table) != TABLE and not walk.back:
+        if one.verdict.startswith(_ELSEWHERE) and (one.family, one.table) != TABLE and not walk.back:
             walk.rewriter = cures.rewriting(walk, one)
         if _loud(one):
             walk.hop(f"bridge {name}" if layer == "bridge" else name, f"{place(one)}: {one.text}", one.verdict, one.why)
+    if packet.ct.state == "untracked" != before.ct.state:
+        blind = next((one for one in met if "notrack" in one.text.lower()), None)
+        walk.rewriter = cures.untracking(walk, blind) if blind is not None else walk.rewriter
     lowered = next((one for one in met if any(word in one.text.lower() for word in _HOPS_LEFT)), None)
     if packet.ttl != before.ttl and lowered is not None:
         walk.hop(name, f"{place(lowered)}: {lowered.text}", f"TTL {packet.ttl}", lowered.why)
