@@ -10,8 +10,11 @@ from nsbridge.model.names import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nsbridge.explain.path import Walk
     from nsbridge.firewall.evaluate import Met, Outcome
+    from nsbridge.firewall.packet import Packet
 
 _QUIET = ("continue", "jump", "goto", "return")
 _ELSEWHERE = ("dnat to", "redirect")
@@ -63,6 +66,16 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
     else:
         packet, met = outcome.packet, outcome.met
     walk.packet = packet
+    _tell(walk, name, layer, before, met)
+    if outcome.verdict in ("accept", "open"):
+        return True
+    _ended(walk, name, chosen, layer)
+    return False
+
+
+def _tell(walk: Walk, name: str, layer: str, before: Packet, met: Sequence[Met]) -> None:
+    """Write down what the rules of a hook did to the packet, and whose fault that may turn out to be."""
+    packet = walk.packet
     for one in met:
         if one.verdict.startswith(_ELSEWHERE) and (one.family, one.table) != TABLE and not walk.back:
             walk.rewriter = cures.rewriting(walk, one)
@@ -81,10 +94,6 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
         walk.hop(
             name, "conntrack", f"{before.of} → {before.to} becomes {packet.of} → {packet.to}", "a known connection"
         )
-    if outcome.verdict in ("accept", "open"):
-        return True
-    _ended(walk, name, chosen, layer)
-    return False
 
 
 def _ended(walk: Walk, name: str, outcome: Outcome, layer: str) -> None:
