@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from nsbridge import files
-from nsbridge.engine import layout
+from nsbridge.engine import firewalls, layout
 from nsbridge.explain import transcript
 
 TYPE_CHECKING = False
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 def script(host: Host, args: Any) -> None:
     """Print a script that builds, or takes away, what a file describes or what is up."""
     found, title = described(host, read_file(args))
+    style = args.style or transcript.style_of(firewalls.wanted(host))
+    bridges = host.kernel.facts().bridges
     if args.down:
-        chapters = transcript.backwards(found.things, args.style)
+        chapters = transcript.backwards(found.things, style, bridges)
         about = "It takes away what the script without --down builds, and touches nothing else."
     else:
-        chapters = transcript.lesson(found.things, args.style)
+        chapters = transcript.lesson(found.things, style, bridges)
         about = "It builds by hand what nsbridge builds, in the order in which one would explain it."
     sys.stdout.write(transcript.script(chapters, title, about, found.strange))
 
