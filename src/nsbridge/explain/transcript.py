@@ -63,9 +63,12 @@ def _whole(things: Iterable[Thing], style: str, bridges: Iterable[str]) -> Firew
     return xtables.whole(things, bridges) if style == "iptables" else style_named(style)
 
 
-def told(steps: Iterable[Step], style: str = DEFAULT_STYLE) -> tuple[Chapter, ...]:
-    """Return the commands of steps in the order in which they are applied."""
-    return _told(steps, style_named(style))
+def told(steps: Iterable[Step], style: str = DEFAULT_STYLE, bridges: Iterable[str] = ()) -> tuple[Chapter, ...]:
+    """Return the commands of steps in the order in which they are applied. bridges: as for `lesson`."""
+    firewall, named = style_named(style), tuple(bridges)
+    if style == "iptables":
+        return _told(steps, lambda verb, things, before: xtables.firewall(verb, things, before, named))
+    return _told(steps, firewall)
 
 
 def _told(steps: Iterable[Step], firewall: Firewall) -> tuple[Chapter, ...]:

@@ -33,8 +33,13 @@ _VERB = 4
 """Where ``-A`` and its like stand among a command's words."""
 
 
-def firewall(verb: Verb, things: Iterable[Thing], before: Iterable[Thing] = ()) -> list[Command]:
-    """Return the commands about what of these things is firewall. before: for a change, the same as they were."""
+def firewall(
+    verb: Verb, things: Iterable[Thing], before: Iterable[Thing] = (), bridges: Iterable[str] = ()
+) -> list[Command]:
+    """Return the commands about what of these things is firewall.
+
+    before: for a change, the same as they were. bridges: those of others on the host, which have to be named.
+    """
     things = tuple(things)
     tables = [thing for thing in things if isinstance(thing, Table) and (thing.family, thing.name) == TABLE]
     elements = [thing for thing in things if isinstance(thing, Element) and thing.table == TABLE]
@@ -50,9 +55,9 @@ def firewall(verb: Verb, things: Iterable[Thing], before: Iterable[Thing] = ()) 
         return nft.firewall(verb, things, before)
     if verb == "change":
         old = [thing for thing in before if isinstance(thing, Element) and thing.table == TABLE]
-        anew = [one for table in tables for one in _rewritten(table)]
+        anew = [one for table in tables for one in _rewritten(table, bridges)]
         return [*anew, *_deleted(old), *_added(elements), *nft.firewall(verb, (*frames, *accepts))]
-    made = _typed([told for table in tables for told in commands(table)])
+    made = _typed([told for table in tables for told in commands(table, bridges=bridges)])
     return [*nft.firewall(verb, frames), *made, *_added(elements), *nft.firewall(verb, accepts)]
 
 
@@ -83,9 +88,9 @@ def _dismantled(table: Table) -> list[Command]:
     return _typed([*found, *[_with(one, "-F", whole=False) for one in chains], *[_with(one, "-X") for one in chains]])
 
 
-def _rewritten(table: Table) -> list[Command]:
+def _rewritten(table: Table, bridges: Iterable[str]) -> list[Command]:
     """What our chains hold always, anew; all but the administrator's. Elements have to be told after it."""
-    made = commands(table)
+    made = commands(table, bridges=bridges)
     chains = [(words, "our chains") for words, _ in made if words[_VERB] == "-N" and words[-1] != PREFIX + ADMIN]
     rules = [told for told in made if told[0][_VERB] == "-A" or told[0][_VERB + 1].startswith(PREFIX)]
     return _typed([*[_with(one, "-F") for one in chains], *[told for told in rules if told[0][_VERB] != "-N"]])

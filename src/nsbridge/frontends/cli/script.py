@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from nsbridge import files
-from nsbridge.engine import firewalls, layout
+from nsbridge.engine import layout
 from nsbridge.explain import transcript
+from nsbridge.frontends.cli import telling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def script(host: Host, args: Any) -> None:
     """Print a script that builds, or takes away, what a file describes or what is up."""
     found, title = described(host, read_file(args))
-    style = args.style or transcript.style_of(firewalls.wanted(host))
+    style = telling.style(host, args)
     bridges = host.kernel.facts().bridges
     if args.down:
         chapters = transcript.backwards(found.things, style, bridges)
