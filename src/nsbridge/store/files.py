@@ -21,7 +21,7 @@ FILE_MODE = 0o644
 DRAFT = ".new"
 
 SMALL, LARGE = 1 << 14, 1 << 20
-"""Bytes asked for at first, and of a file that has more. A buffer of a megabyte is mapped, and given back, each time."""
+"""Bytes asked for at first, and of a file that has more: a buffer of a megabyte is mapped and given back each time."""
 
 
 def read(path: str) -> str | None:

@@ -127,6 +127,6 @@ def _whole(path: str) -> bytes:
 def use(path: str, head: bytes, index: dict[str, Entry], hot: tuple[tuple[str, int, int], ...]) -> None:
     """Look here first from now on; for a hot verb, have its modules at once: name, and place counted from the end."""
     ours = Cached(path, head, index)
-    sys.meta_path.insert(0, ours)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, ours)
     if sys.argv[1:] and sys.argv[1] in HOT:
         ours.preload(hot)

@@ -1,4 +1,4 @@
-"""The three decorators of ``functools`` that ``ipaddress`` uses, for the launcher's copy of its code.
+"""The three decorators of ``functools`` that ``ipaddress`` uses, for the launcher's copy of its code; and `later`.
 
 ``functools`` brings ``collections`` and more along, and takes as long to import as ``ipaddress`` itself, which every
 hot verb needs. `launcher` compiles the interpreter's own ``ipaddress`` with this in its place (docs/adr/0009).
@@ -6,12 +6,14 @@ hot verb needs. `launcher` compiles the interpreter's own ``ipaddress`` with thi
 
 from __future__ import annotations
 
-from _functools import _lru_cache_wrapper
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    def _lru_cache_wrapper(function: Any, size: int, typed: bool, info: Any) -> Any: ...
+else:
+    from _functools import _lru_cache_wrapper
 
 
 def total_ordering(cls: Any) -> Any:
@@ -53,3 +55,14 @@ class cached_property:
             return self
         instance.__dict__[self._name] = found = self._function(instance)
         return found
+
+
+class later:
+    """An attribute of a class that is made when it is asked for."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Make it, the first time."""
+        return self._make()

@@ -215,7 +215,10 @@ FEW = "nsbridge.frontends.cli.fewtools"
 
 
 def _addresses() -> tuple[Path, Any] | None:
-    """Return the interpreter's own `ipaddress` and its code without `functools`, None if it uses more of that."""
+    """Return the interpreter's own `ipaddress` and its code without `functools`, None if it uses more of that.
+
+    The special networks it knows are made when one is asked for: some forty objects that no hot verb looks at.
+    """
     import ipaddress
 
     source = Path(ipaddress.__file__)
@@ -227,15 +230,43 @@ def _addresses() -> tuple[Path, Any] | None:
     }
     if not used <= {"total_ordering", "lru_cache", "cached_property"}:
         return None
-    return source, _compiled(source, {"functools": FEW})
+    return source, _code(_Later().visit(tree), source, {"functools": FEW})
 
 
-def _compiled(source: Path, instead: dict[str, str] | None = None) -> Any:
+class _Later(ast.NodeTransformer):
+    """Has ``class _IPv4Constants`` made by a function of that name, and `fewtools.later` call it."""
+
+    def __init__(self) -> None:
+        self._made: set[str] = set()
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        """Put the class into a function."""
+        if not (node.name.startswith("_") and node.name.endswith("Constants")):
+            return node
+        self._made.add(node.name)
+        (made,) = ast.parse(f"@functools.lru_cache()\ndef {node.name}():\n    return {node.name}").body
+        assert isinstance(made, ast.FunctionDef)
+        made.body.insert(0, node)
+        return ast.fix_missing_locations(ast.copy_location(made, node))
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        """Where the class was given to another, give what makes it."""
+        if isinstance(node.value, ast.Name) and node.value.id in self._made:
+            node.value = ast.parse(f"functools.later({node.value.id})", mode="eval").body
+            return ast.fix_missing_locations(node)
+        return node
+
+
+def _compiled(source: Path) -> Any:
+    return _code(ast.parse(source.read_bytes(), str(source)), source, {})
+
+
+def _code(tree: ast.Module, source: Path, instead: dict[str, str]) -> Any:
     """Compile a module without docstrings and without what only type checkers read: a sixth less to load.
 
     instead: what to import in the place of other modules.
     """
-    tree = _Slim(instead or {}).visit(ast.parse(source.read_bytes(), str(source)))
+    tree = _Slim(instead).visit(tree)
     # The flag is what the import of annotations that was taken out stood for.
     return compile(tree, str(source), "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True)
 
