@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbridge.explain import cures
 from nsbridge.explain.around import Around
-from nsbridge.explain.path import DROPPED, REFUSED, UNKNOWN, Culprit
+from nsbridge.explain.path import DROPPED, REFUSED, UNKNOWN, Culprit, Passing
 from nsbridge.firewall.evaluate import hook
 from nsbridge.model.names import TABLE
 
@@ -12,6 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.explain.path import Walk
     from nsbridge.firewall.evaluate import Met, Outcome
+
+DISCOVERY = (135, 136)
+"""Types of ICMPv6 that ask for a neighbour, and answer: packets of their own (crossing.discovered)."""
 
 _QUIET = ("continue", "jump", "goto", "return")
 
@@ -24,7 +27,7 @@ def present(walk: Walk, name: str, family: tuple[str, ...]) -> bool:
     )
 
 
-def _loud(met: Met) -> bool:
+def loud(met: Met) -> bool:
     """Tell whether a rule is worth a line: it ends the packet, rewrites it, or may do so."""
     if met.open:
         return True
@@ -61,12 +64,14 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
     else:
         packet, met = outcome.packet, outcome.met
     walk.packet = packet
+    if before.icmp_type not in DISCOVERY:
+        walk.passings.append(Passing(walk.netns, name, layer or before.family, met, len(walk.hops), before))
     for one in met:
         if one.verdict.startswith("dnat to") and (one.family, one.table) != TABLE and not walk.back:
             walk.rewriter = cures.rewriting(walk, one)
-        if _loud(one):
+        if loud(one):
             walk.hop(f"bridge {name}" if layer == "bridge" else name, f"{place(one)}: {one.text}", one.verdict, one.why)
-    if not any(_loud(one) for one in met) and packet != before and (packet.daddr, packet.saddr, packet.dport) != (
+    if not any(loud(one) for one in met) and packet != before and (packet.daddr, packet.saddr, packet.dport) != (
         before.daddr, before.saddr, before.dport
     ):  # fmt: skip
         walk.hop(
