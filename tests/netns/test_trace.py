@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ from lab import FreshHost, Lab, eventually
 
 from nsbridge.engine.trace import Trace
 from nsbridge.errors import InvalidIntent, NotFound
-from nsbridge.explain.compare import EXTRA, MISSING
+from nsbridge.explain.compare import EXTRA, MISSING, OTHER
+from nsbridge.explain.tell_trace import WIDTH
 from nsbridge.frontends.cli.main import main
 from nsbridge.wiring import open_host
 
@@ -42,7 +43,8 @@ def lab() -> Iterator[Lab]:
         nsbridge network create back --subnet 10.78.0.0/24
         nsbridge connect front web --ip 10.77.0.2 --ip6 fd00:77::2 -p 8080:80 -p 5353:53/udp
         nsbridge connect front db --ip 10.77.0.3 --ip6 fd00:77::3
-        nsbridge connect back other""")
+        nsbridge connect back other
+        ip -n outside route add 10.0.0.0/8 via 198.51.100.1""")
         for name in ("web", "db", "other"):
             lab.serve(name, *SERVERS[name], ns=name)
         lab.serve("outside", "http:80", "udp:53", ns="outside")
@@ -63,9 +65,9 @@ def nothing_left(lab: Lab) -> Iterator[None]:
     assert rulesets(lab) == before
 
 
-def tried(question: str) -> Comparison:
+def tried(question: str, patience_s: float = 0.9) -> Comparison:
     with Trace(open_host(), *question.split()) as trying:
-        return trying.run()
+        return trying.run(patience_s)
 
 
 def text(lines: tuple[Compared, ...]) -> str:
@@ -86,10 +88,189 @@ def text(lines: tuple[Compared, ...]) -> str:
         ("outside host:81", "refused"),
         ("outside db:80", "silence"),
         ("web other:80", "silence"),
+        ("outside [2001:db8:1::1]:8080", "connected"),
+        ("host [fd00:77::2]:80", "connected"),
+        ("db [fd00:77::2]", "answered"),
     ],
 )
 def test_the_kernel_does_what_was_predicted(lab: Lab, question: str, outcome: str) -> None:
     with nothing_left(lab):
-        found = tried(question)
+        found = tried(question, 0.15 if outcome == "silence" else 0.9)
     assert (found.outcome, found.differences) == (outcome, ()), text((*found.out, *found.back))
     assert found.agrees
+
+
+@contextmanager
+def rule(lab: Lab, add: str, remove: str, ns: str | None = None) -> Iterator[None]:
+    lab.sh(add, ns)
+    try:
+        yield
+    finally:
+        lab.sh(remove, ns)
+
+
+THEIRS = "nft 'add table inet theirs; add chain inet theirs f { type filter hook forward priority 5; }'"
+DROPS = f"{THEIRS}; nft add rule inet theirs f tcp dport 80 drop"
+GONE = "nft delete table inet theirs"
+
+
+@pytest.mark.parametrize(
+    ("add", "remove", "question"),
+    [
+        (DROPS, GONE, "outside host:8080"),
+        (
+            "iptables-nft -N like-ufw; iptables-nft -A FORWARD -j like-ufw; "
+            "iptables-nft -A like-ufw -p tcp --dport 80 -j DROP",
+            "nft delete table ip filter",
+            "outside host:8080",
+        ),
+        (
+            "iptables-legacy -A FORWARD -p tcp --dport 80 -j DROP",
+            "iptables-legacy -F FORWARD",
+            "web outside:80",
+        ),
+        (
+            "nft 'add table netdev theirs; add chain netdev theirs i { type filter hook ingress device up0 priority 0; "
+            "}; add rule netdev theirs i tcp dport 8080 drop'",
+            "nft delete table netdev theirs",
+            "outside host:8080",
+        ),
+        (
+            "nft 'add table bridge theirs; add chain bridge theirs f { type filter hook forward priority 0; }; "
+            "add rule bridge theirs f ip daddr 10.77.0.3 drop'",
+            "nft delete table bridge theirs",
+            "web db:80",
+        ),
+        (
+            "nft 'add table ip theirs; add chain ip theirs n { type nat hook prerouting priority -150; }; "
+            "add rule ip theirs n tcp dport 8080 dnat to 10.77.0.3:80'",
+            "nft delete table ip theirs",
+            "outside host:8080",
+        ),
+        (
+            "sysctl -qw net.bridge.bridge-nf-call-iptables=1",
+            "sysctl -qw net.bridge.bridge-nf-call-iptables=0",
+            "web db:80",
+        ),
+        (f"{THEIRS}; nft add rule inet theirs f tcp dport 80 reject", GONE, "outside host:8080"),
+    ],
+    ids=["nft", "iptables-nft", "iptables-legacy", "netdev", "bridge", "dnat", "br_netfilter", "reject"],
+)
+def test_other_peoples_rules(lab: Lab, add: str, remove: str, question: str) -> None:
+    with rule(lab, add, remove), nothing_left(lab):
+        found = tried(question, 0.15)
+    assert found.differences == (), text((*found.out, *found.back))
+
+
+def test_what_changed_since_the_prediction_is_marked(lab: Lab) -> None:
+    """A rule that drops what was to arrive: it, and what wasn't met because of it."""
+    with rule(lab, "true", GONE), Trace(open_host(), "outside", "host:8080") as trying:
+        lab.sh(DROPS)
+        found = trying.run(0.15)
+    assert not found.agrees
+    assert (found.path.fate, found.outcome) == ("answered", "silence")
+    marked = [(one.mark, one.stage, one.thing) for one in found.out if one.mark in (EXTRA, MISSING)]
+    assert marked[0] == (EXTRA, "forward", "inet theirs f: tcp dport 80 drop")
+    assert marked[1] == (MISSING, "postrouting", "inet nsbridge sources: policy accept")
+    assert found.differences[0] == "the host, forward: inet theirs f: tcp dport 80 drop: drop, not predicted"
+    assert "predicted to arrive in web, but it wasn't delivered there" in found.differences
+    assert found.differences[-1] == "predicted answered, the probe says silence"
+
+
+def test_a_drop_that_went_is_marked(lab: Lab) -> None:
+    with rule(lab, DROPS, "true"), Trace(open_host(), "outside", "host:8080") as trying:
+        lab.sh(GONE)
+        found = trying.run()
+    assert (found.path.fate, found.outcome) == ("dropped", "connected")
+    assert found.differences[0] == "the host, forward: inet theirs f: tcp dport 80 drop: predicted (drop), but not met"
+    assert found.differences[-1] == "predicted dropped, the probe says connected"
+
+
+def test_another_target_is_marked(lab: Lab) -> None:
+    """The same rule with another element: only the packet's addresses tell."""
+    element = "element inet nsbridge publish4 { tcp . 8080"
+    with Trace(open_host(), "outside", "host:8080") as trying:
+        lab.sh(f"nft 'delete {element} }}; add {element} : 10.77.0.3 . 80 }}'")
+        found = trying.run()
+    lab.sh(f"nft 'delete {element} }}; add {element} : 10.77.0.2 . 80 }}'")
+    assert found.outcome == "connected"
+    assert found.differences == (
+        "the host, forward: the packet is now 198.51.100.2 → 10.77.0.3:80: not predicted",
+        "the host, bridge prerouting: the packet is now 10.77.0.3:80 → 198.51.100.2: not predicted",
+        "predicted to arrive in web, but it wasn't delivered there",
+    )
+
+
+def test_a_policy_that_changed_is_marked(lab: Lab) -> None:
+    with rule(lab, THEIRS, GONE), Trace(open_host(), "outside", "host:8080") as trying:
+        lab.sh("nft 'chain inet theirs f { policy drop; }'")
+        found = trying.run(0.15)
+    assert found.differences[0] == (
+        "the host, forward: inet theirs f: policy accept: predicted was accept, the kernel says drop"
+    )
+    assert OTHER in [one.mark for one in found.out]
+
+
+NSBRIDGE = (sys.executable, "-m", "nsbridge")
+
+
+def test_one_that_somebody_sends_is_followed(lab: Lab) -> None:
+    """From outside, by whatever port: the prediction is made again for the very packet."""
+    with nothing_left(lab), Trace(open_host(), "outside", "host:8080", wait=True) as trying:
+        asked = threading.Timer(0.2, lambda: lab.get("http://198.51.100.1:8080/", "outside"))
+        asked.start()
+        found = trying.run(5.0)
+        asked.join()
+    assert (found.outcome, found.differences) == ("", ()), text((*found.out, *found.back))
+    assert found.rules > 5
+    assert found.back
+    assert found.path.question.packet.sport == trying.port != 40000
+
+
+def test_nobody_sends(lab: Lab) -> None:
+    with nothing_left(lab), Trace(open_host(), "db", "web:80", wait=True) as trying:
+        somebody = threading.Timer(0.05, lambda: lab.get("http://10.77.0.2:80/"))
+        somebody.start()
+        with pytest.raises(NotFound, match=r"nothing was sent from db to 10.77.0.2:80/tcp within 0.2 s"):
+            trying.run(0.2)
+        somebody.join()
+
+
+def test_nothing_is_left_by_a_kill(lab: Lab) -> None:
+    """The kernel takes the tables away with the process that owns them."""
+    with nothing_left(lab):
+        command = [*NSBRIDGE, "trace", "--wait", "outside", "host:8080"]
+        waiting = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for where in (None, "web", "outside"):
+                listed = lambda where=where: "nsbridge_trace" in lab.sh("nft list ruleset", where).out  # noqa: E731
+                assert eventually(listed), where
+                assert "flags owner" in lab.sh("nft list ruleset", where).out
+            refused = lab.sh(f"nft delete table ip nsbridge_trace_{waiting.pid}", check=False)
+            assert "Operation not permitted" in refused.err
+            lab.sh("nft flush ruleset", "db")
+        finally:
+            os.kill(waiting.pid, signal.SIGKILL)
+            waiting.wait()
+
+
+def test_the_command(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "outside", "host:8080"]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[1:3] == [
+        "The probe connected.",
+        "The kernel agrees: 12 rules were predicted and met, in this order.",
+    ]
+    assert all(len(line) <= WIDTH for line in said.splitlines()[3:])
+    assert main(["trace", "outside", "host:8080"]) == 0
+    assert capsys.readouterr().out == said, "it reads the same, though the port was another"
+    with rule(lab, DROPS, GONE):
+        assert main(["trace", "outside", "host:8080", "--json", "--timeout", "0.15"]) == 0  # dropped, as predicted
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == [
+        "says", "agrees", "fate", "probe", "asked", "rules", "differences", "way", "back", "untold",
+    ]  # fmt: skip
+    assert (told["agrees"], told["fate"], told["probe"]["outcome"]) == (True, "dropped", "silence")
+    assert told["way"][-1]["mark"] == "as predicted"
+    assert main(["trace", "outside=203.0.113.9", "host:8080"]) == InvalidIntent.exit_code
+    assert "run it with --wait" in capsys.readouterr().err.lower()

@@ -7,7 +7,7 @@ import time
 from nsbridge.engine import asking
 from nsbridge.engine.explain import predict, world_of
 from nsbridge.errors import InvalidIntent, NotFound
-from nsbridge.explain import compare
+from nsbridge.explain import compare, following
 from nsbridge.firewall.words import rule_words
 from nsbridge.kernel.sendprobe import Probe
 from nsbridge.kernel.tracer import Post, Tracer
@@ -83,9 +83,9 @@ class Trace:
         came; NoPermission, Unsupported, KernelError from the tracing.
         """
         if self.probe is not None:
-            watches = compare.watches(self.path, self.port)
+            watches = following.watches(self.path, self.port)
         else:
-            watches = compare.awaited(self.path, self._known_source())
+            watches = following.awaited(self.path, self._known_source())
         with Tracer(self._posts(watches)) as tracer:
             events = self._probe(tracer, timeout_s) if self.probe is not None else self._follow(tracer, timeout_s)
             outcome = self.probed.outcome if self.probed is not None else ""
@@ -141,7 +141,7 @@ class Trace:
                     f"nothing was sent {self.asked.text} within {timeout_s:g} s", fix="wait longer, with --timeout"
                 )
             events += tracer.read(left)
-            first = next((one for one in events if compare.asks(one, self.path)), None)
+            first = next((one for one in events if following.asks(one, self.path)), None)
         until = time.monotonic() + PATIENCE_S
         while (left := until - time.monotonic()) > 0:
             events += tracer.read(left)

@@ -7,11 +7,10 @@ tell where the packet came in, was delivered or left, and the addresses it had t
 
 from __future__ import annotations
 
-from difflib import SequenceMatcher
-
+from nsbridge.explain.following import directions
 from nsbridge.explain.hooks import loud, place
 from nsbridge.explain.path import ARRIVES, DROPPED, LOST, REFUSED, UNSENT
-from nsbridge.firewall.tracing import ECHO, NAME, Watch
+from nsbridge.firewall.tracing import NAME
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -30,10 +29,25 @@ if TYPE_CHECKING:
 BOTH, MISSING, EXTRA, OTHER, UNTOLD = "=", "-", "+", "~", " "
 """Marks: predicted and so it was; predicted, but not so; not predicted; met with another verdict; nobody can tell."""
 
-_SYN, _RST, _ACK = 2, 4, 16
 _REWRITES = ("dnat", "snat", "masquerade", "redirect", "netmap")
 _LEAVES = ("neighbour", "veth", "link")
 _ENDS = ("socket", "icmp", "conntrack")
+
+
+_RANKS = {
+    name: rank
+    for rank, names in enumerate(
+        (
+            ("ingress", "bridge prerouting"),
+            ("prerouting", "output"),
+            ("bridge input", "input", "forward", "bridge forward"),
+            ("postrouting",),
+            ("bridge output", "bridge postrouting", "egress"),
+        )
+    )
+    for name in names
+}
+"""In which order a packet comes to hooks."""
 
 
 class Compared(Value):
@@ -74,87 +88,6 @@ class Comparison(Value):
         return not self.differences and not self.path.doubt
 
 
-# ------------------------------------------------------------------ what to watch for
-
-
-def _packets(path: Path) -> list[Packet]:
-    legs = (path.out, path.back) if path.back is not None else (path.out,)
-    return [path.question.packet, *(hop.packet for leg in legs for hop in leg.hops)]
-
-
-def watches(path: Path, port: int) -> tuple[Watch, ...]:
-    """Packets of a probe, both ways: with its port, from or to any address on the path, rewritten or not."""
-    packet = path.question.packet
-    ends = dict.fromkeys(one for each in _packets(path) for one in (each.saddr, each.daddr) if int(one))
-    found = []
-    for end in ends:
-        for watch in (
-            Watch(packet.proto, saddr=end, sport=port, dport=packet.icmp_type),
-            Watch(packet.proto, daddr=end, sport=port, dport=packet.icmp_type),
-        ):
-            found += [watch, watch.turned]
-    return tuple(dict.fromkeys(found))
-
-
-def awaited(path: Path, source: Address_ | None) -> tuple[Watch, ...]:
-    """Packets like the one asked about, both ways, from whatever port. source: None for anybody's."""
-    packet = path.question.packet
-    aims = dict.fromkeys((hop.packet.daddr, hop.packet.dport) for hop in path.out.hops)
-    aims.setdefault((packet.daddr, packet.dport))
-    sources: dict[Address_ | None, None] = dict.fromkeys(hop.packet.saddr for hop in path.out.hops)
-    found = []
-    for saddr in sources if source is not None else (None,):
-        for daddr, dport in aims:
-            kind = packet.icmp_type if packet.icmp_type is not None else dport
-            watch = Watch(packet.proto, saddr, daddr, None, kind)
-            found += [watch, watch.turned]
-    return tuple(dict.fromkeys(found))
-
-
-def asks(event: Event, path: Path) -> bool:
-    """Tell whether an event is of a packet like the one asked about, at the start of its way."""
-    packet = path.question.packet
-    if packet.icmp_type is not None:
-        return event.dport == packet.icmp_type
-    return event.dport == packet.dport and event.daddr == packet.daddr and _first(event, back=False)
-
-
-# ------------------------------------------------------------------ the events of one flow
-
-
-def _first(event: Event, *, back: bool) -> bool:
-    """Of TCP only the packets that begin a connection are followed: the later ones meet other rules."""
-    if event.proto != "tcp":
-        return True
-    if back:
-        return event.flags & _ACK != 0 and event.flags & (_SYN | _RST) != 0
-    return event.flags & (_SYN | _ACK) == _SYN
-
-
-def _goes_back(event: Event, port: int) -> bool | None:
-    if event.proto in ("icmp", "icmpv6"):
-        return None if event.sport != port else event.dport in ECHO.values()
-    return False if event.sport == port else True if event.dport == port else None
-
-
-def directions(events: Iterable[Event], port: int) -> tuple[list[Event], list[Event]]:
-    """Return the events of the flow's first packet, and of the first that answers it.
-
-    What was sent again comes to the same chains in the same way, and is left out.
-    """
-    ways: tuple[list[Event], list[Event]] = ([], [])
-    known: dict[tuple[object, ...], int] = {}
-    for one in events:
-        back = _goes_back(one, port)
-        if back is None or not _first(one, back=back):
-            continue
-        tuple_ = (one.saddr, one.daddr, one.sport, one.dport)
-        way = (one.netns, one.family, one.table, one.base, one.iif, one.oif, *tuple_)
-        if known.setdefault(way, one.run) == one.run:
-            ways[back].append(one)
-    return ways
-
-
 # ------------------------------------------------------------------ side by side
 
 
@@ -177,12 +110,13 @@ def plain(verdict: str) -> str:
 
 
 class _Expected(Value):
-    """A rule that is to be met. at: its place among the lines. shown: it is a hop."""
+    """A rule that is to be met. at: its place among the lines. shown: it is a hop. missing: it wasn't met."""
 
     at: Where
     hook: str
     met: Met
     shown: bool
+    missing: bool = False
 
 
 def _expected(leg: Leg, netns: str) -> list[_Expected]:
@@ -219,7 +153,8 @@ class _Leg:
         self.events = events
         self.name = name
         self.blind = {(one.netns, one.family) for one in blind}
-        self.lines: list[tuple[Where, Compared]] = []
+        self.found: list[tuple[Where, Compared]] = []
+        self.lines: tuple[Compared, ...] = ()
         self.differences: list[str] = []
         self.rules = 0
         self.at_hop: dict[int, Compared] = {}
@@ -229,43 +164,56 @@ class _Leg:
         there = dict.fromkeys((*(hop.netns for hop in self.leg.hops), *(one.netns for one in self.events)))
         for netns in there:
             self._namespace(netns)
+        rules = {id(line) for _, line in self.found}
         for number, hop in enumerate(self.leg.hops):
             if number not in self.at_hop:
                 mark, kernel = self._sighted(number)
                 line = Compared(mark, hop.netns, hop.stage, hop.thing, hop.verdict, kernel, hop.why, hop.packet)
-                self.lines.append(((number, 0), line))
-        self.lines.sort(key=lambda one: one[0])
+                self.found.append(((number, 0), line))
+        self.found.sort(key=lambda one: one[0])
+        self.lines = tuple(line for _, line in self.found)
+        # A hop that wasn't reached is no difference of its own: some rule before it is, or how it all ended.
+        self.differences = [
+            _difference(line) for line in self.lines if id(line) in rules and line.mark not in (BOTH, UNTOLD)
+        ]
 
     def _namespace(self, netns: str) -> None:
         expected = [one for one in _expected(self.leg, netns) if self._told(one, netns)]
         events = [one for one in self.events if one.netns == netns]
         met = [one for one in events if not _ours(one) and one.kind in ("rule", "policy")]
+        from difflib import SequenceMatcher
+
         matcher = SequenceMatcher(None, [_key_of(one.met) for one in expected], list(map(_key, met)), autojunk=False)
         pairs = {b + k: a + k for a, b, size in matcher.get_matching_blocks() for k in range(size)}
         for number, one in enumerate(expected):
             if number not in pairs.values():
                 self._missing(netns, one)
+                expected[number] = one.replace(missing=True)
         tuples = self._tuples(netns)
-        place_: Where = self._start(netns)
-        count = 0
         order = {id(event): number for number, event in enumerate(met)}
-        for event in events:
+        at, place_ = -1, self._start(netns)
+        for count, event in enumerate(events):
             if id(event) in order:
-                at = pairs.get(order[id(event)])
-                if at is not None:
+                if order[id(event)] in pairs:
+                    at = pairs[order[id(event)]]
                     place_ = expected[at].at
                     self._met(netns, expected[at], event)
                 else:
-                    count += 1
+                    at, place_ = self._after(expected, at, place_, event)
                     place_ = (*place_, 1, count)
                     self._unexpected(netns, place_, event)
-            seen = self._ends(event)
-            if seen not in tuples:
-                tuples.add(seen)
-                count += 1
+            if self._ends(event) not in tuples:
+                tuples.add(self._ends(event))
                 place_ = (*place_, 1, count)
-                said = f"{_shown(event.saddr, event.sport)} → {_shown(event.daddr, event.dport)}"
-                self._add(place_, Compared(EXTRA, netns, event.base, "the packet has other addresses", "", said))
+                self._readdressed(netns, place_, event)
+
+    def _after(self, expected: Sequence[_Expected], at: int, place_: Where, event: Event) -> tuple[int, Where]:
+        """Find the place of an unexpected rule: after what was to be met before it, had that been met."""
+        rank = _RANKS.get(self.name(event)[0], 0)
+        while at + 1 < len(expected) and expected[at + 1].missing and _RANKS.get(expected[at + 1].hook, 0) <= rank:
+            at += 1
+            place_ = expected[at].at
+        return at, place_
 
     def _told(self, one: _Expected, netns: str) -> bool:
         """Tell whether the kernel would tell of a rule; write it down if not."""
@@ -296,11 +244,8 @@ class _Leg:
         line = Compared(mark, netns, one.hook, f"{place(met)}: {met.text}", met.verdict, kernel, met.why, packet)
         if one.shown:
             self.at_hop[one.at[0]] = line
-            self.lines.append((one.at, line))
-        elif mark != BOTH:
-            self.lines.append((one.at, line))
-        if mark not in (BOTH, UNTOLD):
-            self._differs(line)
+        if one.shown or mark != BOTH:
+            self.found.append((one.at, line))
 
     def _met(self, netns: str, one: _Expected, event: Event) -> None:
         same = plain(one.met.verdict) == event.verdict or one.met.open
@@ -312,20 +257,14 @@ class _Leg:
 
     def _unexpected(self, netns: str, at: Where, event: Event) -> None:
         stage, thing, why = self.name(event)
-        self._add(at, Compared(EXTRA, netns, stage, thing, "", event.verdict, why))
+        self.found.append((at, Compared(EXTRA, netns, stage, thing, "", event.verdict, why)))
 
-    def _add(self, at: Where, line: Compared) -> None:
-        self.lines.append((at, line))
-        self._differs(line)
-
-    def _differs(self, line: Compared) -> None:
-        if line.mark == MISSING:
-            said = f"predicted ({line.predicted}), but not met"
-        elif line.mark == OTHER:
-            said = f"predicted was {line.predicted}, the kernel says {line.kernel}"
-        else:
-            said = f"{line.kernel}, not predicted"
-        self.differences.append(f"{_called(line.netns)}, {line.stage}: {line.thing}: {said}")
+    def _readdressed(self, netns: str, at: Where, event: Event) -> None:
+        source, target = (event.sport, None) if self.back else (None, event.dport)
+        ported = event.proto in ("tcp", "udp")
+        ends = f"{_shown(event.saddr, source if ported else None)} → {_shown(event.daddr, target if ported else None)}"
+        stage, _, _ = self.name(event)
+        self.found.append((at, Compared(EXTRA, netns, stage, f"the packet is now {ends}")))
 
     def _sighted(self, number: int) -> tuple[str, str]:
         """Return mark and words for a hop that isn't a rule."""
@@ -334,7 +273,8 @@ class _Leg:
         bases = {one.base for one in here if _ours(one)}
         if not here:
             return (UNTOLD, "") if (hop.netns, "bridge") in self.blind or not self.events else (MISSING, "")
-        if hop.stage in _LEAVES and "postrouting" not in bases:
+        leaves = hop.stage in _LEAVES or (hop.stage == "bridge" and self.leg.hops[number - 1].stage == "neighbour")
+        if leaves and "postrouting" not in bases:
             return (UNTOLD if (hop.netns, "bridge") in self.blind else MISSING), ""
         if hop.stage in _ENDS and "input" not in bases and number == len(self.leg.hops) - 1:
             return MISSING, ""
@@ -342,6 +282,15 @@ class _Leg:
             rewritten = self._ends(hop.packet) in set(map(self._ends, here))
             return (BOTH, "seen") if rewritten else (MISSING, "")
         return (UNTOLD, "") if hop.verdict not in ("pass", "local", "deliver") else (BOTH, "seen")
+
+
+def _difference(line: Compared) -> str:
+    said = {
+        MISSING: f"predicted ({line.predicted}), but not met",
+        OTHER: f"predicted was {line.predicted}, the kernel says {line.kernel}",
+    }
+    extra = f"{line.kernel}, not predicted" if line.kernel else "not predicted"
+    return f"{_called(line.netns)}, {line.stage}: {line.thing}: {said.get(line.mark, extra)}"
 
 
 def _shown(address: Address_, port: int | None) -> str:
@@ -378,15 +327,14 @@ def compare(
     if path.back is not None and again:
         answer = _Leg(path.back, again, name, blind, back=True)
         answer.run()
-        back = tuple(line for _, line in answer.lines)
+        back = answer.lines
         differences += answer.differences
         rules += answer.rules
     differences += _outcomes(path, there, again, outcome)
     untold = [f"rules of family {one.family} in {_called(one.netns)} can't be traced: {one.why}" for one in blind]
-    lines = tuple(line for _, line in out.lines)
-    if any(line.mark == UNTOLD and "iptables-legacy" in line.thing for line in (*lines, *back)):
+    if any(line.mark == UNTOLD and "iptables-legacy" in line.thing for line in (*out.lines, *back)):
         untold.append("iptables-legacy tells nobody of its rules: they are predicted only")
-    return Comparison(path, outcome, lines, back, tuple(differences), rules, tuple(untold))
+    return Comparison(path, outcome, out.lines, back, tuple(differences), rules, tuple(untold))
 
 
 FITTING = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nsbridge.explain import cures
 from nsbridge.explain.around import Around
 from nsbridge.explain.path import DROPPED, REFUSED, UNKNOWN, Culprit, Passing
-from nsbridge.firewall.evaluate import hook
+from nsbridge.firewall.evaluate import EVERY, hook
 from nsbridge.model.names import TABLE
 
 TYPE_CHECKING = False
@@ -42,13 +42,14 @@ def place(met: Met) -> str:
     return f"{met.backend} -t {met.table} {met.chain}"
 
 
-def fire(walk: Walk, name: str, *, layer: str = "", device: str = "") -> bool:
-    """Lead the packet through a hook; tell whether it goes on."""
+def fire(walk: Walk, name: str, *, layer: str = "", device: str = "", priorities: tuple[int, int] = EVERY) -> bool:
+    """Lead the packet through a hook, or those of its chains that have such priorities; tell whether it goes on."""
     if layer and not present(walk, name, (layer, "inet") if layer == "netdev" else (layer,)):
         return True
     before = walk.packet
+    around = Around(walk.world, walk.space)
     outcome: Outcome = hook(
-        walk.world.firewall(walk.netns), name, before, Around(walk.world, walk.space), layer=layer, device=device
+        walk.world.firewall(walk.netns), name, before, around, layer=layer, device=device, priorities=priorities
     )
     walk.opaque |= dict.fromkeys(outcome.opaque)
     walk.assumed |= dict.fromkeys(outcome.assumed)

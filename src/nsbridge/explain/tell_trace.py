@@ -6,6 +6,7 @@ The client's port is different each time, so the words leave it out: what is the
 from __future__ import annotations
 
 from itertools import groupby
+from re import sub
 from textwrap import wrap
 
 from nsbridge.explain import tell
@@ -59,25 +60,27 @@ def verdict(comparison: Comparison) -> str:
 def lines(comparison: Comparison) -> Iterator[str]:
     """Yield the hops of both directions, namespace by namespace."""
     yield LEGEND
-    back = comparison.path.question.packet
-    for title, leg in (("", comparison.out), ("the answer:", comparison.back)):
-        if not leg:
-            continue
+    yield ""
+    yield from _leg(comparison.out, back=False)
+    if comparison.back:
         yield ""
-        if title:
-            yield title
-        packet: Packet = back
-        for netns, group in groupby(leg, key=lambda one: one.netns):
-            yield called(netns)
-            for one in group:
-                yield from _line(one)
-                if one.packet is not None:
-                    if _ends(one.packet, bool(title)) != _ends(packet, bool(title)) and one.stage != "veth":
-                        yield f"  {'':{_STAGE}} now {_ends(one.packet, bool(title))}"
-                    packet = one.packet
+        yield "the answer:"
+        yield from _leg(comparison.back, back=True)
 
 
-def _ends(packet: Packet, back: bool) -> str:
+def _leg(leg: tuple[Compared, ...], *, back: bool) -> Iterator[str]:
+    ends = ""
+    for netns, group in groupby(leg, key=lambda one: one.netns):
+        yield called(netns)
+        for one in group:
+            yield from _line(one)
+            if one.packet is not None:
+                before, ends = ends, _ends(one.packet, back=back)
+                if before not in ("", ends):
+                    yield f"  {'':{_STAGE}} now {ends}"
+
+
+def _ends(packet: Packet, *, back: bool) -> str:
     """Source and destination, without the client's port."""
     if packet.icmp_type is not None:
         return f"{packet.saddr} → {packet.daddr}"
@@ -87,10 +90,10 @@ def _ends(packet: Packet, back: bool) -> str:
 
 
 def _line(one: Compared) -> Iterator[str]:
-    text = f"{one.thing}  # {one.why}" if one.why and one.why not in one.thing else one.thing
-    verdict = _verdict(one)
-    if verdict:
-        text += f" → {verdict}"
+    text = sub(r"counter packets \d+ bytes \d+", "counter", one.thing).replace(f' comment "{one.why}"', "")
+    says = _verdict(one)
+    text += f" → {says}" if says and not text.endswith(f" {says}") else ""
+    text += f"  # {one.why}" if one.why and one.why not in text else ""
     first = f"{one.mark} {one.stage:<{_STAGE}} "
     yield from wrap(
         text,
@@ -106,7 +109,9 @@ def _verdict(one: Compared) -> str:
     if one.mark == OTHER:
         return f"{one.predicted} predicted, {one.kernel} met"
     if one.mark == EXTRA:
-        return f"{one.kernel}"
+        return one.kernel
+    if one.thing == "conntrack" and one.predicted != "drop":
+        return "rewritten"
     return "" if one.predicted in ("pass", "local", "deliver") else one.predicted
 
 
