@@ -46,6 +46,7 @@ bench: $(VENV)/bench oracles ## Measure beside other tools, write docs/bench.md 
 
 docs: $(VENV)/dev oracles ## Rewrite the generated pages from a running kernel
 	$(PY) -m tools.docs
+	$(PY) -m tools.lessons
 
 oracles: ## Install the programs that tests compare us with, or name the missing ones
 	@tools/oracles

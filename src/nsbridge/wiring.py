@@ -30,9 +30,18 @@ def root_of(kernel: Kernel) -> str:
     return f"{MACHINE_ROOT}/{name}" if name == "host" else f"{NAMESPACE_ROOT}/{name}"
 
 
-def open_host(say: Callable[[str], None] | None = None) -> Host:
-    """Return the host namespace of the calling thread; what a killed command left is dealt with first."""
-    kernel = LinuxKernel()
-    host = Host(kernel, Store(root_of(kernel)), say)
+def open_host(say: Callable[[str], None] | None = None, firewall: str = "") -> Host:
+    """Return the host namespace of the calling thread; what a killed command left is dealt with first.
+
+    firewall: where the rules of its networks have to be, "" for wherever they are; ``NSBRIDGE_FIREWALL`` says it for
+    the first network. InvalidIntent when they are elsewhere.
+    """
+    kernel = LinuxKernel(lambda: store.firewall())
+    store = Store(root_of(kernel))
+    host = Host(kernel, store, say, firewall=firewall, firewall_default=os.environ.get("NSBRIDGE_FIREWALL", ""))
     host.open()
+    if firewall:
+        from nsbridge.engine import firewalls
+
+        firewalls.check(host)
     return host

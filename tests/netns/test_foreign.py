@@ -9,7 +9,7 @@ import pytest
 from lab import FreshHost, drop_forwarded, sh
 
 from nsbridge.errors import KernelError, Unsupported
-from nsbridge.kernel import foreign
+from nsbridge.kernel import foreign, programs
 from nsbridge.kernel.nftnetlink import Nft
 from nsbridge.state.things import ForeignAccept
 
@@ -148,7 +148,7 @@ def test_what_is_gone_is_withdrawn_and_cant_be_accepted_in(nft: Nft) -> None:
 
 def test_a_missing_program_says_what_to_install(nft: Nft, monkeypatch) -> None:
     drop_forwarded("iptables-nft")
-    monkeypatch.setattr(foreign, "_program", lambda name: None)
+    monkeypatch.setattr(programs, "find", lambda name: None)
     with pytest.raises(Unsupported) as caught:
         foreign.accept(ForeignAccept("ip6tables-nft"), nft)
     assert caught.value.fix == "install the package iptables"

@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from lab import FreshHost, sh
 
 from nsbridge.errors import KernelError, NoPermission
+from nsbridge.explain.nft import firewall
+from nsbridge.explain.transcript import commands
 from nsbridge.firewall.nftables import render
-from nsbridge.firewall.ruleset import Accept, Element, Match, Opaque, Rule
+from nsbridge.firewall.ruleset import Accept, Element, Match, Opaque, Rule, Span
 from nsbridge.kernel.nftnetlink import Nft
 
 sys.path.append(str(Path(__file__).parents[1] / "pure"))
@@ -393,3 +395,13 @@ def test_a_picture_is_never_torn(table: Nft) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_swap_typed_by_hand_is_the_swap(table: Nft) -> None:
+    host, everywhere = ip_network("10.9.0.2/32"), ip_network("0.0.0.0/0")
+    old = one("out4_1", host, everywhere, "any", Span(0, 65535), data=("goto deny",))
+    new = (one("out4_1", host, ip_network("10.9.0.3/32"), "tcp", 80, data=("goto allow",)), old.replace(set="out4_2"))
+    table.apply("add", [old])
+    (command,) = commands("swap", new, firewall, (old,))
+    sh(command.text)
+    assert set(table.observe()[1:]) == set(new)

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import rules
 from commands import NSBRIDGE, settled
 from lab import HOST4, HOST6, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, sh
+from reach import DIRECT
 
+from nsbridge.desired.ports import SPECIAL
 from nsbridge.engine import doctor, endpoints, networks, shared
 from nsbridge.engine.endpoints import Wish
 from nsbridge.errors import Exhausted, InvalidIntent, PortTaken, Unsupported
@@ -88,7 +91,7 @@ def refused(lab: Lab, address: str, port: int, ns: str | None = None) -> bool:
 
 
 def elements() -> int:
-    return len(re.findall(r"^.*[0-9] : [0-9f].*$", sh("nft list table inet nsbridge").out, re.M))
+    return len(rules.elements(*[f"{name}{version}" for name in ("publish", *SPECIAL) for version in (4, 6)]))
 
 
 # ------------------------------------------------------------------ ranges
@@ -214,9 +217,7 @@ def test_a_loopback_port_is_unreachable_by_the_endpoints_address_too(lab: Lab, o
     sh(f"ip route add 10.50.0.0/24 via {HOST4}; ip route add 127.0.0.0/8 via {HOST4} table 7", f"/run/netns/{OUTSIDE}")
     assert refused(lab, A[0], 80, OUTSIDE)
     assert refused(lab, HOST4, 8006, OUTSIDE)
-    listed = sh("nft -a list chain inet nsbridge forwarding").out
-    (handle,) = re.findall(r'comment "S3, S9: .*" # handle (\d+)', listed)
-    sh(f"nft delete rule inet nsbridge forwarding handle {handle}")
+    rules.remove(DIRECT)
     assert lab.tcp(A[0], 80, OUTSIDE).server == "a"  # so it was that rule which kept it out
 
 
@@ -314,7 +315,7 @@ def test_several_endpoints_share_a_port(lab: Lab, ours: Host) -> None:
     # Who goes is left out, and the last one frees the port.
     endpoints.disconnect(ours, "other", "c")
     assert {lab.tcp(HOST4, 8080, OUTSIDE).server for _ in range(6)} == {"a", "b"}
-    sh("nft flush ruleset")
+    rules.flush()
     with ours.store.lock(), ours.operation("mend") as op:  # as any command does that misses the table
         if networks.settle(ours, op, ours.store.networks(), ours.kernel.facts()):
             networks.restore_elements(ours, op)
@@ -323,7 +324,7 @@ def test_several_endpoints_share_a_port(lab: Lab, ours: Host) -> None:
     assert {lab.tcp(HOST4, 8080, OUTSIDE).server for _ in range(3)} == {"b"}
     unpublish(ours, "b", "8080:80")
     assert refused(lab, HOST4, 8080, OUTSIDE)
-    assert "turns4 {" in sh("nft list table inet nsbridge").out
+    assert rules.elements("turns4", "turns6") == []
     assert shared.records(ours.store) == ()
     publish(ours, "a", "8080:80")
     with pytest.raises(PortTaken, match="goes to endpoint 'a'"):
@@ -405,7 +406,7 @@ def test_a_remote_client_is_seen_as_itself_because_nothing_masquerades_the_way_i
     """CVE-2021-20199: with a rule that hides who comes in, an application takes everybody for a local user."""
     publish(ours, "a", "8080:80")
     assert seen(lab.tcp(HOST4, 8080, OUTSIDE)) == ("a", OUTSIDE4)
-    sh("nft insert rule inet nsbridge sources oifname @bridges ct status dnat masquerade")
+    rules.hide_who_comes_in("nsb-web")
     assert seen(lab.tcp(HOST4, 8080, OUTSIDE)) == ("a", GATEWAY[0])
 
 
@@ -427,9 +428,7 @@ def test_link_local_clients_are_left_to_a_socket_of_the_host(lab: Lab, ours: Hos
 
     assert eventually(lambda: '"server": "proxy"' in asked())
     assert '"server": "proxy"' in lab.tcp("::1", 8080).body
-    listed = sh("nft -a list chain inet nsbridge publish_in").out
-    (handle,) = re.findall(r'comment "S20: .*" # handle (\d+)', listed)
-    sh(f"nft delete rule inet nsbridge publish_in handle {handle}")
+    rules.remove("S20: link-local clients aren't forwarded: a proxy's work")
     assert asked() == ""
     assert any("no proxy serves [::]:8080/tcp" in one.what for one in doctor.examine(ours))
 

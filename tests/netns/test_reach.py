@@ -10,18 +10,19 @@ import re
 import socket
 import struct
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import rules
 from lab import HOST4, HOST6, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, inside, sh
 from reach import DOCKER, DUAL, MORE, SIDES, Attack, Ears, around, attacks, paths, request, world
+from rules import without
 
 from nsbridge.engine import services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from nsbridge.engine.host import Host
 
@@ -42,16 +43,6 @@ MASQUERADE = "the way out, as the host itself"
 HAIRPIN = "hairpin: back to its own network by a published port"
 LOOPBACK = "127.0.0.1 of the host becomes the gateway's"
 BRIDGED = "net.bridge.bridge-nf-call-iptables={0} net.bridge.bridge-nf-call-ip6tables={0}"
-
-
-def foreign_rules() -> str:
-    """Everybody else's rules: all there are but our table, and our one rule in a chain that drops."""
-    listed = sh("nft --stateless list ruleset").out
-    listed = re.sub(r"^table (?:inet|bridge) nsbridge \{\n.*?^\}\n", "", listed, flags=re.M | re.S)
-    saved = sh("iptables-nft-save; ip6tables-nft-save; iptables-legacy-save; ip6tables-legacy-save").out
-    rows = [re.sub(r"\[\d+:\d+\]", "", row) for row in (listed + saved).splitlines() if not row.startswith("#")]
-    ours = re.compile(r"mark & 0x0?4000000 [=!]= |--mark 0x4000000/0x4000000 .*--comment nsbridge")
-    return "\n".join(row for row in rows if not ours.search(row))
 
 
 def without_store(snapshot: str) -> str:
@@ -98,9 +89,9 @@ def arrived(ears: Ears, sent: Iterable[Attack]) -> dict[str, str]:
 @pytest.mark.parametrize("lab", DROPPING, indirect=True)
 def test_every_path_under_every_forward_policy(lab: Lab, tmp_path: Path) -> None:
     around(lab)
-    before, rules = lab.snapshot(), foreign_rules()
+    before, others = rules.unloaded(lab.snapshot()), rules.theirs()
     with world(lab, DOCKER, DUAL, MORE) as host, Ears(lab) as ears:
-        assert foreign_rules() == rules
+        assert rules.theirs() == others
         for bridged in (0, 1):
             sh("sysctl -qw " + BRIDGED.format(bridged))
             assert unreached(lab) == []
@@ -108,35 +99,12 @@ def test_every_path_under_every_forward_policy(lab: Lab, tmp_path: Path) -> None
             assert arrived(ears, attacks()) == {}
             assert '"server": "ns2", "source": "175.18.0.2"' in by_name(host, "ns1", "ns2", tmp_path)
             assert '"server": "six", "source": "fd00:30:3::2"' in by_name(host, "client", "six", tmp_path)
-        assert foreign_rules() == rules
-    assert without_store(lab.snapshot()) == without_store(before)
+        assert rules.theirs() == others
+    assert without_store(rules.unloaded(lab.snapshot())) == without_store(before)
     assert not [*host.store.networks(), *host.store.endpoints(), *host.store.services()]
 
 
 # ------------------------------------------------------------------ every guard matters
-
-
-@contextmanager
-def without(*words: str, instead: str = "") -> Iterator[None]:
-    """Take the rules with these comments out of our table, or write them differently, for the time of a `with`.
-
-    instead: the rule in their place, where a rule of that family stood.
-    """
-    whole = sh("nft list table inet nsbridge").out
-    chain, changed = "", set()
-    for row in sh("nft -a list table inet nsbridge").out.splitlines():
-        chain = found[1] if (found := re.match(r"\s*chain (\w+) ", row)) else chain
-        said = re.search(r'comment "(.*)" # handle (\d+)$', row)
-        if said and said[1] in words:
-            sh(f"nft delete rule inet nsbridge {chain} handle {said[2]}")
-            changed.add(said[1])
-    assert changed == set(words)
-    if instead:
-        sh(f"nft add rule inet nsbridge {instead}")
-    yield
-    file = Path("/run/table.nft")
-    file.write_text("delete table inet nsbridge\n" + whole)
-    sh(f"nft -f {file}; rm {file}")
 
 
 @pytest.mark.proves("S1", "S2", "S3", "S4", "S9", "S10", "S13", "row 29", "row 50", "row 55")
@@ -144,15 +112,15 @@ def test_each_guard_matters(lab: Lab) -> None:
     around(lab)
     with world(lab, DOCKER, DUAL, MORE), Ears(lab) as ears:
         sh("nft flush chain bridge nsbridge senders")  # stops forged sources before the rules that are tested here
-        listed = sh("nft --stateless list table inet nsbridge").out
+        listed = rules.listed()
         assert arrived(ears, attacks()) == {}
-        for rules in sorted({attack.rules for attack in attacks() if attack.rules}):
-            mine = [attack for attack in attacks() if attack.rules == rules]
-            with without(*rules):
+        for whys in sorted({attack.rules for attack in attacks() if attack.rules}):
+            mine = [attack for attack in attacks() if attack.rules == whys]
+            with without(*whys):
                 assert {what: where for what, (where, _) in ears.arriving(mine, expected=len(mine)).items()} == {
                     attack.what: attack.heard for attack in mine
-                }, rules
-            assert sh("nft --stateless list table inet nsbridge").out == listed
+                }, whys
+            assert rules.listed() == listed
         assert arrived(ears, attacks()) == {}
 
 
@@ -193,22 +161,22 @@ def test_a_host_that_was_a_router_stays_one_and_no_other_becomes_one(lab: Lab, o
     around(lab)
     if on:
         sh(f"sysctl -qw {on}=1")
-    before = lab.snapshot()
-    with world(lab, DUAL):
+    before = rules.unloaded(lab.snapshot())
+    with world(lab, DUAL) as host:
         assert between_strangers(lab) == ["ipv4" in on, "ipv6" in on]
-        sh("nft flush set inet nsbridge raised")
+        rules.forget(host, "raised")
         assert between_strangers(lab) == [True, True]
-    assert without_store(lab.snapshot()) == without_store(before)
+    assert without_store(rules.unloaded(lab.snapshot())) == without_store(before)
     assert between_strangers(lab) == ["ipv4" in on, "ipv6" in on]
 
 
 def test_settings_that_hang_on_forwarding_are_given_back(lab: Lab) -> None:
     """Lowering ip_forward turns accept_redirects on (inet_forward_change), which a careful host had turned off."""
     sh("sysctl -qw net.ipv4.conf.all.accept_redirects=0")
-    before = lab.snapshot()
+    before = rules.unloaded(lab.snapshot())
     with world(lab, DOCKER):
         pass
-    assert without_store(lab.snapshot()) == without_store(before)
+    assert without_store(rules.unloaded(lab.snapshot())) == without_store(before)
 
 
 def advertise_router() -> None:
@@ -231,13 +199,13 @@ def test_the_uplinks_own_advertised_route_stays(lab: Lab) -> None:
         return bool(eventually(lambda: "default via fe80" in sh("ip -6 route show proto ra").out, timeout_s=0.5))
 
     assert eventually(routed)
-    before = lab.snapshot()
+    before = rules.unloaded(lab.snapshot())
     with world(lab, DUAL):
         assert "default via fe80" in sh("ip -6 route show proto ra").out
         assert lab.get(f"http://[{OUTSIDE6}]:80/", "six").source == HOST6
         sh("ip -6 route flush proto ra")
         assert eventually(routed)
-    assert without_store(lab.snapshot()) == without_store(before)
+    assert without_store(rules.unloaded(lab.snapshot())) == without_store(before)
 
 
 @pytest.mark.proves("S11")

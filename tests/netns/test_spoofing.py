@@ -30,7 +30,10 @@ from lab import Lab, eventually, sh
 
 from nsbridge.desired.guard import link_local
 from nsbridge.desired.senders import guard_table
+from nsbridge.firewall.ruleset import Element
 from nsbridge.kernel.nftnetlink import Nft
+from nsbridge.model.names import TABLE
+from nsbridge.plan.step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,7 +201,7 @@ def test_icc_false_keeps_neighbours_apart_but_not_from_published_ports(lab: Lab,
     from nsbridge.model.endpoint import PublishedPort
 
     ports = {"db": (PublishedPort(EAR, 9100, "udp"),)}
-    with up(town("db", "web", icc=False, ports=ports)):
+    with up(town("db", "web", icc=False, ports=ports)) as host:
         lab.sh(f"sysctl -qw net.bridge.bridge-nf-call-iptables={call} net.bridge.bridge-nf-call-ip6tables={call}")
         ear = Ear("db").__enter__()
 
@@ -217,7 +220,7 @@ def test_icc_false_keeps_neighbours_apart_but_not_from_published_ports(lab: Lab,
         assert asked("198.51.100.1", 9100)
         lab.sh("nft flush chain bridge nsbridge between")
         if call:
-            lab.sh('nft add element inet nsbridge icc \'{ "nsb-town" . "nsb-town" }\'')
+            host.kernel.do(Step("add", (Element(TABLE, "icc", ("nsb-town", "nsb-town")),)))
         assert asked(DB)
         assert asked(DB6)
         lab.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from commands import settled
-from lab import sh
+from lab import HOST4, sh
 
 from nsbridge import files
+from nsbridge.desired.ruleset import skeleton
 from nsbridge.engine import layout, topology
 from nsbridge.errors import Unsupported
 from nsbridge.explain import transcript
-from nsbridge.firewall.ruleset import Rule, Table
-from nsbridge.model.names import PORT_GROUP, is_ours
+from nsbridge.firewall import iptables_read
+from nsbridge.firewall.iptables_lower import lower
+from nsbridge.firewall.ruleset import Element, Rule, Table
+from nsbridge.model.names import PORT_GROUP, TABLE, is_ours
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import HOST, Link, Sysctl
 from nsbridge.wiring import open_host
@@ -230,6 +233,41 @@ def test_a_script_typed_by_hand_makes_the_same(name: str, lab: Lab, tmp_path: Pa
     assert settled() == empty
     if after:
         sh(after)
+
+
+def saved_rules() -> dict[int, iptables_read.Tables]:
+    return {
+        version: iptables_read.parse(sh(f"{program}-save").out)
+        for version, program in ((4, "iptables"), (6, "ip6tables"))
+    }
+
+
+@pytest.mark.parametrize("name", ["docker-bridge", "shared-port"])
+def test_a_script_in_the_style_of_iptables(name: str, lab: Lab, tmp_path: Path) -> None:
+    """The rules that iptables then holds are those of its backend, down to the digest in the rules that call us."""
+    host = open_host()
+    empty = settled()
+    found = layout.planned(host, read(TOPOLOGIES[name], tmp_path))
+    run(transcript.script(transcript.lesson(found.things, "iptables"), name, "a test"))
+    saved = saved_rules()
+    assert all(iptables_read.is_there(lower(skeleton(), version), saved[version]) for version in (4, 6))
+    meant = {thing for thing in found.things if isinstance(thing, Element) and thing.table == TABLE}
+    assert set(iptables_read.read(skeleton(), saved)) == meant
+    assert "table inet nsbridge" not in sh("nft list tables").out
+    if name == "docker-bridge":
+        lab.serve("one", "http:80", ns="ns1")
+        lab.serve("two", "http:80", ns="ns2")
+        assert lab.get("http://127.0.0.1:8088/").server == "one"
+        assert lab.get(f"http://{HOST4}:8089/", "outside").server == "two"
+        assert lab.get(f"http://{HOST4}:8088/", "ns1").server == "one"
+        assert lab.get("http://175.18.0.3/", "ns1").server == "two"
+        assert not lab.get("http://175.18.0.2/", "outside", timeout_s=0.3)
+    run(transcript.script(transcript.backwards(found.things, "iptables"), name, "a test"))
+    assert not any(iptables_read.any_there(tables, "") for tables in saved_rules().values())
+    for family in ("ip", "ip6"):  # iptables leaves its own empty tables behind
+        for table in ("raw", "mangle", "nat", "filter"):
+            sh(f"nft delete table {family} {table}", check=False)
+    assert settled() == empty
 
 
 def test_what_commands_show_can_be_typed(nb: Command, lab: Lab) -> None:

@@ -29,6 +29,7 @@ LAYERS = {
     "nsbridge.files": 3,
     "nsbridge.dns": 3,
     "nsbridge.engine": 4,
+    "nsbridge.lessons": 4,
     "nsbridge.frontends": 5,
     "nsbridge.wiring": 5,
     "nsbridge.api": 5,

@@ -130,4 +130,4 @@ def test_the_example_of_the_demo_is_the_package_data() -> None:
     inside = ROOT / "src/nsbridge/examples/docker-bridge.yaml"
     assert read("examples/docker-bridge.yaml") == inside.read_text()
     shipped = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["package-data"]["nsbridge"]
-    assert "examples/*.yaml" in shipped
+    assert {"examples/*.yaml", "lessons/*.md"} <= set(shipped)

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 
+from nsbridge.engine import firewalls
 from nsbridge.engine.host import Host
 from nsbridge.wiring import open_host
 
@@ -21,8 +22,19 @@ _mine = threading.local()
 _log = logging.getLogger("nsbridge")
 
 
-def current() -> Host:
-    """Return the calling thread's host, ready: what a killed process left half done is dealt with first."""
+def current(firewall: str = "") -> Host:
+    """Return the calling thread's host, ready: what a killed process left half done is dealt with first.
+
+    firewall: where the rules of its networks have to be; InvalidIntent when they are elsewhere.
+    """
+    host = _ready()
+    host.firewall = firewall
+    if firewall:
+        firewalls.check(host)
+    return host
+
+
+def _ready() -> Host:
     here = (os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino, os.environ.get("NSBRIDGE_ROOT", ""))
     if getattr(_mine, "place", None) != here:
         host = open_host(_log.info)

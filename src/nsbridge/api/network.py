@@ -35,10 +35,12 @@ class Network:
     >>> nsbridge.Network("db", subnet=["10.91.0.0/24", "fd91::/64"], internal=True)
     <nsbridge.Network 'db'>
 
-    What may be asked for is in `nsbridge.NetworkOptions`; InvalidIntent for what can't be.
+    What may be asked for is in `nsbridge.NetworkOptions`; InvalidIntent for what can't be. firewall: where this host
+    keeps the rules of all its networks, ``nftables`` (default) or ``iptables``; chosen with the first one.
     """
 
-    def __init__(self, name: str, **options: Unpack[NetworkOptions]) -> None:
+    def __init__(self, name: str, *, firewall: str = "", **options: Unpack[NetworkOptions]) -> None:
+        self._firewall = firewall
         self._wanted = network(name, options)
         self._made = False
         self._existing = False
@@ -60,7 +62,7 @@ class Network:
 
     def create(self) -> Self:
         """Make it; return itself. Taken when its name, bridge or subnet is in use; NoPermission, KernelError."""
-        networks.create(current(), self._wanted)
+        networks.create(current(self._firewall), self._wanted)
         self._made = True
         return self
 

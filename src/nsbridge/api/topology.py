@@ -92,16 +92,18 @@ def up(
     environ: Mapping[str, str] | None = None,
     remove_orphans: bool = False,
     recreate: bool = False,
+    firewall: str = "",
 ) -> Lab:
     """Bring up what a topology file describes, or what differs of it; return the project.
 
     When the project wasn't up before, a failure takes down again what had come up of it. services: only these, and
     what they depend on. project: its name, over the file's own. environ: variables for ``${NAME}``, the process's own
     when None. remove_orphans: services that the file no longer has go. recreate: all services are made anew.
-    InvalidFile with all faults of the file, NotFound, Taken, PortTaken, NoPermission, KernelError.
+    firewall: as of `Network`. InvalidFile with all faults of the file, NotFound, Taken, PortTaken, NoPermission,
+    KernelError.
     """
     wanted = _read(file, project, environ)
-    host = current()
+    host = current(firewall)
     fresh = wanted.project not in topology.projects(host)
     try:
         only = tuple(services)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nsbridge.desired.network import FORWARDING
 from nsbridge.desired.proxy import proxy_sockets
 from nsbridge.engine import gc, networks, ports
+from nsbridge.firewall.ruleset import Table
 from nsbridge.values import Value
 
 TYPE_CHECKING = False
@@ -116,13 +117,16 @@ def _guards(host: Host, facts: HostFacts) -> Iterator[Finding]:
 
 def _table(host: Host, facts: HostFacts) -> Iterator[Finding]:
     """Whether our rules are still as we wrote them."""
-    steps = [step for network in host.store.networks() for step in networks.mend(host, network)]
+    nets = host.store.networks()
+    shared = networks.shared_steps(host, nets, facts)[1].steps
+    steps = [step for step in shared if any(isinstance(thing, Table) for thing in step.things)]
+    steps += [step for network in nets for step in networks.mend(host, network)]
     if steps:
         lost = sum(len(step.things) for step in steps)
         yield Finding(
             "error",
             f"{lost} things of our networks are missing or changed in the kernel",
-            "somebody flushed rules or removed a bridge",
+            "somebody flushed rules or removed a bridge; or one was added, and iptables has to be told of it",
             "`nsbridge up` for projects; any `nsbridge connect` or `publish` mends the rules of the others",
         )
     elif host.store.networks():

@@ -19,13 +19,25 @@ if TYPE_CHECKING:
 class Host:
     """One host namespace. say: told, in words, what a person would want to know while it happens.
 
+    firewall: the one asked for, "" for whichever it is. firewall_default: taken for the first network if none is.
+
     in_vain: journal files of killed commands that could be neither undone nor finished.
     """
 
-    def __init__(self, kernel: Kernel, store: Store, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        store: Store,
+        say: Callable[[str], None] | None = None,
+        *,
+        firewall: str = "",
+        firewall_default: str = "",
+    ) -> None:
         self.kernel = kernel
         self.store = store
         self.say = say if say is not None else lambda text: None
+        self.firewall = firewall
+        self.firewall_default = firewall_default
         self.in_vain: set[str] = set()
 
     def open(self) -> None:

@@ -8,7 +8,7 @@ from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.guard import guard_elements
 from nsbridge.desired.network import host_things, network_things
 from nsbridge.desired.ports import ports_things
-from nsbridge.engine import policies, shared
+from nsbridge.engine import firewalls, policies, shared
 from nsbridge.engine.entries import Began, Dropped, Idle, Put
 from nsbridge.errors import InUse, InvalidIntent, NotFound, Taken, Unsupported
 from nsbridge.firewall.ruleset import Table
@@ -147,14 +147,15 @@ def shared_steps(host: Host, networks: tuple[Network, ...], facts: HostFacts) ->
 
 
 def settle(host: Host, op: Operation, networks: tuple[Network, ...], facts: HostFacts) -> bool:
-    """Bring what these networks share into being; tell whether our table had to be made."""
+    """Bring what these networks share into being; tell whether our table had to be written."""
+    firewalls.remember(host, op, networks)
     record, plan = shared_steps(host, networks, facts)
     if record != host.store.host() or plan:
         op.replace("host.json", codec.dumps(record) + "\n")
     for step in plan.steps:
         op.step(step)
     tell_raised(host, plan.steps)
-    return any(isinstance(thing, Table) for step in plan.steps if step.verb == "add" for thing in step.things)
+    return any(isinstance(thing, Table) for step in plan.steps if step.verb != "remove" for thing in step.things)
 
 
 def _dotted(sysctl: Sysctl) -> str:
@@ -287,11 +288,14 @@ def leaving(host: Host, networks: tuple[Network, ...]) -> tuple[tuple[Thing, ...
             host.say(f"left {_dotted(thing)}: {', '.join(facts.routers)} may need it by now")
     for table in [thing for thing in things if isinstance(thing, Table)]:
         if host.kernel.admin_rules((table.family, table.name)):
-            host.say(f"kept table {table.family} {table.name}, emptied: chain {ADMIN} has rules of yours")
+            where = f"table {table.family} {table.name}" if not host.store.firewall() else "our chains"
+            host.say(f"kept {where}, emptied: chain {ADMIN} has rules of yours")
     for network in networks:
         things += network_things(network, network.mtu)
     entries: list[Entry] = [Dropped(network.name) for network in networks]
     entries.append(Put("host.json", codec.dumps(record) + "\n" if record.things else None))
+    if host.store.firewall() and not any(isinstance(thing, Table) for thing in record.things):
+        entries.append(Put(firewalls.FILE, None))
     return tuple(things), entries
 
 

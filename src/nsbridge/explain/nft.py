@@ -34,7 +34,9 @@ _IPTABLES = f"-m mark --mark {MARK_BIT:#x}/{MARK_BIT:#x} -m comment --comment {A
 
 
 def firewall(verb: Verb, things: Iterable[Thing], before: Iterable[Thing] = ()) -> list[Command]:
-    """Return the commands about what of these things is firewall, in the order of apply.py. before: isn't asked."""
+    """Return the commands about what of these things is firewall, in the order of apply.py. before: of a swap."""
+    if verb == "swap":
+        return _swapped(tuple(before), tuple(things))
     things = tuple(things)
     tables = [thing for thing in things if isinstance(thing, Table)]
     elements = [thing for thing in things if isinstance(thing, Element)]
@@ -118,6 +120,19 @@ def _changed(elements: Sequence[Element]) -> list[Command]:
         lines = [_element_words(verb, table, name, members).replace("'", "") for verb in ("delete", "add")]
         found.append(Command(_heredoc("".join(f"{line}\n" for line in lines)), _reasons(members)))
     return found
+
+
+def _swapped(gone: Iterable[Thing], come: Iterable[Thing]) -> list[Command]:
+    """In one transaction, so that no packet meets a moment in between."""
+    lines = []
+    for verb, things in (("delete", gone), ("add", come)):
+        groups: dict[tuple[tuple[str, str], str], list[Element]] = {}
+        for one in things:
+            if isinstance(one, Element):
+                groups.setdefault((one.table, one.set), []).append(one)
+        for (table, name), members in groups.items():
+            lines.append(_element_words(verb, table, name, members).replace("'", "") + "\n")
+    return [Command(_heredoc("".join(lines)), _reasons([one for one in come if isinstance(one, Element)]))]
 
 
 def _accepted(thing: ForeignAccept) -> Command:

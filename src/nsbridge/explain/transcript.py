@@ -12,7 +12,7 @@ person who types a lesson line by line is never less safe than we are.
 from __future__ import annotations
 
 from nsbridge.errors import InvalidIntent
-from nsbridge.explain import iproute, nft
+from nsbridge.explain import iproute, nft, xtables
 from nsbridge.explain.command import Chapter, Command, space
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.plan.diff import phase, removing
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Firewall: TypeAlias = Callable[[Verb, Iterable[Thing], Iterable[Thing]], list[Command]]
     """What a style is: commands about the firewall things among some. The last: those that change, as they were."""
 
-STYLES: dict[str, Firewall] = {"nft": nft.firewall}
+STYLES: dict[str, Firewall] = {"nft": nft.firewall, "iptables": xtables.firewall}
 """In which words the firewall is told, by name."""
 
 DEFAULT_STYLE = "nft"
@@ -51,6 +51,8 @@ def commands(
         return (*iproute.adding(things), *firewall("add", things, ()))
     if verb == "change":
         return (*iproute.changing(things), *firewall("change", things, before))
+    if verb == "swap":
+        return tuple(firewall("swap", things, before))
     return (*firewall("remove", things, ()), *iproute.removing(things))
 
 

@@ -138,7 +138,7 @@ class Work:
         inside = tuple([thing for thing in things if isinstance(thing, (Table, Element))])
         if inside:
             try:
-                self._kernel.nft.apply(verb, inside)
+                self._kernel.firewall.apply(verb, inside)
             except KernelError as err:
                 done = _unique((*self._done, *err.done))
                 raise KernelError(err.message, errno=err.errno, thing=err.thing, done=done, fix=err.fix) from err
@@ -249,7 +249,7 @@ class Work:
             self._send(sock, links + rest)
 
     def _swap(self, things: tuple[Thing, ...]) -> None:
-        self._kernel.nft.swap(self._step.before, things)  # type: ignore[arg-type]
+        self._kernel.firewall.swap(self._step.before, things)  # type: ignore[arg-type]
         self._done += things
 
     # -------------------------------------------------------------- change

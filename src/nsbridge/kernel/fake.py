@@ -122,6 +122,10 @@ class FakeKernel:
         """Return what the facts say."""
         return self.known.sysctl(key)
 
+    def choose_firewall(self, wish: str) -> str:
+        """Hold everything alike: there is nothing to remember."""
+        return ""
+
     def admin_rules(self, table: tuple[str, str]) -> int:
         """Return 0: nobody else is here."""
         return 0

@@ -139,7 +139,11 @@ def find(kernel: LinuxKernel, things: Iterable[Thing]) -> tuple[Thing, ...]:
         found |= {id(thing) for thing in on_host if host.exists(thing)}
         found |= _find_inside(kernel, host, inner)
     if firewall:
-        found |= {id(thing) for thing in kernel.nft.find(tuple(firewall))}
+        held = kernel.firewall.find(tuple(firewall))
+        found |= {id(thing) for thing in held}
+        # A table that is there but damaged comes as another value.
+        tables = {thing.identity: thing for thing in held if isinstance(thing, Table)}
+        asked = tuple([tables.get(thing.identity, thing) if isinstance(thing, Table) else thing for thing in asked])
     return tuple([thing for thing in asked if id(thing) in found])
 
 

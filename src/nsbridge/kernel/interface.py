@@ -75,7 +75,8 @@ if TYPE_CHECKING:
         def find(self, things: Iterable[Thing]) -> tuple[Thing, ...]:
             """Return those of the things that exist and are ours, asking for each one alone (no dumps).
 
-            A link counts as ours by its group, a map element by its data, the rest by being equal.
+            A link counts as ours by its group, a map element by its data, the rest by being equal; a table that is
+            there but damaged is returned as another value of the same identity.
             """
 
         def observe(self, namespaces: Iterable[str], settings: Iterable[tuple[str, str]] = ()) -> KernelState:
@@ -125,6 +126,12 @@ if TYPE_CHECKING:
 
         def setting(self, key: str) -> str:
             """Return the value of a setting of the host (its path under /proc/sys), "" without one."""
+
+        def choose_firewall(self, wish: str) -> str:
+            """Return the firewall to remember for a wish: "" for nf_tables, or which variant of iptables it means.
+
+            Unsupported when it isn't installed, KernelError when this kernel doesn't take it.
+            """
 
         def admin_rules(self, table: tuple[str, str]) -> int:
             """Return how many rules the administrator has put into the chain of a table that is theirs."""

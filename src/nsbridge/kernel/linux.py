@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nsbridge.explain.world import Source
     from nsbridge.firewall.ruleset import Element
     from nsbridge.firewall.seen import Firewall
+    from nsbridge.kernel.iptables import Iptables
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.model.endpoint import Endpoint
     from nsbridge.plan.step import Step
@@ -40,9 +41,12 @@ PATIENCE = 500
 class LinuxKernel:
     """See kernel/interface.py, which says what each method promises."""
 
-    def __init__(self) -> None:
+    def __init__(self, firewall: Callable[[], str] = str) -> None:
+        """firewall: asked at each use which one holds our rules: "" for nf_tables, or a variant of iptables."""
         self._route: NetlinkSocket | None = None
         self._nft: Nft | None = None
+        self._chosen = firewall
+        self._iptables: Iptables | None = None
         self._filters_bridges: bool | None = None
 
     @property
@@ -60,6 +64,31 @@ class LinuxKernel:
 
             self._nft = Nft()
         return self._nft
+
+    @property
+    def firewall(self) -> Nft | Iptables:
+        """What holds our rules."""
+        name = self._chosen()
+        if not name:
+            return self.nft
+        if self._iptables is None or self._iptables.name != name:
+            from nsbridge.kernel.iptables import Iptables
+
+            self._iptables = Iptables(name, self.nft, self._bridges)
+        return self._iptables
+
+    def _bridges(self) -> list[str]:
+        """Return the names of the host's bridges that aren't ours."""
+        found = [rtnetlink.decode_link(HOST, body).link for _, body in self.route.dump(rtnetlink.get_links("bridge"))]
+        return [link.name for link in found if link.kind == "bridge" and not is_ours(link.group)]
+
+    def choose_firewall(self, wish: str) -> str:
+        """Return the firewall to remember: "" for nf_tables, or which variant of iptables is meant."""
+        if wish in ("", "nftables"):
+            return ""
+        from nsbridge.kernel.iptables import choose
+
+        return choose(wish)
 
     def do(self, step: Step, forget: Iterable[Step] | None = None) -> None:
         """Carry out a step."""
@@ -98,7 +127,7 @@ class LinuxKernel:
         from nsbridge.kernel.observe import observe
 
         accepts = foreign.accepts(self.nft)
-        return observe(self.route, namespaces, settings) | self.nft.observe() | accepts
+        return observe(self.route, namespaces, settings) | self.firewall.observe() | accepts
 
     def facts(self) -> HostFacts:
         """Read what decisions need: routes, the uplink's MTU, forwarding, other people's chains that drop."""
@@ -198,7 +227,7 @@ class LinuxKernel:
 
     def admin_rules(self, table: tuple[str, str]) -> int:
         """Return how many rules the administrator has in the chain of a table that is theirs."""
-        return self.nft.admin_rules(table)
+        return self.firewall.admin_rules(table)
 
     def claimed(self, link: str, addresses: Iterable[Address_]) -> dict[Address_, str]:
         """Return the MAC of each address that somebody on this link has."""
@@ -221,7 +250,7 @@ class LinuxKernel:
 
     def element_data(self, table: tuple[str, str], name: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the data of a map element, None without one."""
-        return self.nft.element_data(table, name, key)
+        return self.firewall.element_data(table, name, key)
 
     def every_rule(self) -> Firewall:
         """Read every rule of the host, whoever made it."""
@@ -231,7 +260,7 @@ class LinuxKernel:
 
     def elements(self, table: tuple[str, str], name: str) -> tuple[Element, ...]:
         """Return all elements of a set, none without it."""
-        return self.nft.elements(table, name)
+        return self.firewall.elements(table, name)
 
     def world(self, places: Callable[[], Iterable[str]], holder: Callable[[Address_], str | None]) -> Source:
         """Return what a prediction reads namespaces by."""

@@ -270,9 +270,10 @@ def get_link_at(index: int) -> bytes:
     return message(GETLINK, 0, IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_EXT_MASK, _SKIP_STATS))
 
 
-def get_links() -> bytes:
-    """Ask for all links (statistics left out)."""
-    return message(GETLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + u32(IFLA_EXT_MASK, _SKIP_STATS))
+def get_links(kind: str = "") -> bytes:
+    """Ask for all links, or for those of a kind (statistics left out)."""
+    only = nested(IFLA_LINKINFO, text(INFO_KIND, kind)) if kind else b""
+    return message(GETLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + only + u32(IFLA_EXT_MASK, _SKIP_STATS))
 
 
 def get_nsid(fd: int) -> bytes:

@@ -112,7 +112,7 @@ class LinuxSource:
         return netns.inside(path, work)
 
     def space(self, path: str) -> Space | None:
-        """Read a namespace, None when it can't be opened."""
+        """Read a namespace, None when it is gone. PermissionError when it may not be entered."""
 
         def work() -> Space:
             with NetlinkSocket(ROUTE) as sock:
@@ -120,6 +120,8 @@ class LinuxSource:
 
         try:
             return self._inside(path, work)
+        except PermissionError:
+            raise
         except OSError:
             return None
 

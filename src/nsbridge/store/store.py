@@ -7,6 +7,7 @@
     names.lock                 one byte of it for each name: serialises what is done to one endpoint
     projects.lock              likewise for what is done to one project
     host.json                  what all networks share: the settings we raised and what they were
+    firewall                   which variant of iptables holds our rules; not there when nf_tables does
     networks/NAME.json         a network as it was asked for, its subnets chosen
     endpoints/NET/NAME.json    an endpoint as it is
     services/NAME.json         a service: what was asked, its process
@@ -253,6 +254,12 @@ class Store:
         return f"{self.root}/runs/{name}/exit"
 
     # the host
+
+    def firewall(self) -> str:
+        """Return which variant of iptables holds our rules, "" for none: nf_tables does, or there are none."""
+        path = f"{self.root}/firewall"
+        # Asked several times for each endpoint that comes, and nearly always in vain: access(2) takes 1 µs.
+        return (files.read(path) or "").strip() if os.access(path, os.F_OK) else ""
 
     def host(self) -> HostRecord:
         """Return what all networks share, as we put it there."""

@@ -145,7 +145,7 @@ def _run(verb: Verb, args: Any) -> int:
 
     with output.words_for(verb.long, verb.group == "topology") as words:
         args.words = words
-        host = open_host(words.say)
+        host = open_host(words.say, getattr(args, "firewall", ""))
         if getattr(args, "show_commands", False):
             from nsbridge.frontends.cli.telling import Telling
 

@@ -13,6 +13,12 @@ FILE = text(
 PROJECT = text(
     "-p", "--project", "--project-name", metavar="NAME", help="project name (default: the file's, or its directory's)"
 )
+FIREWALL = text(
+    "--firewall",
+    metavar="NAME",
+    help="where rules are kept: nftables (default) or iptables; also iptables-nft, iptables-legacy. Chosen with a\n"
+    "host's first network, here or by NSBRIDGE_FIREWALL, until the last is gone",
+)
 PORTS = many(
     "-p",
     "--publish",

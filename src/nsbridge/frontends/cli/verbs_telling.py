@@ -15,9 +15,9 @@ _PATH = arg(
 _STYLE = arg(
     "--style",
     default="nft",
-    choices=("nft",),
+    choices=("nft", "iptables"),
     metavar="STYLE",
-    help="how the firewall is told: nft",
+    help="how the firewall is told: nft (default) or iptables",
 )
 
 TELLING = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nsbridge.frontends.cli.shared import (
     ALIAS,
     ENDPOINT_FIELDS,
+    FIREWALL,
     IP,
     IP6,
     JSON,
@@ -62,6 +63,7 @@ NETWORKS = (
                 help="the same by docker's names: com.docker.network.bridge.name, …; mode=unmanaged: not ours",
             ),
             many("--label", metavar="NAME=VALUE", help="a note of your own; repeatable"),
+            FIREWALL,
             SHOW,
             arg("name", metavar="NAME", help="its name"),
         ),
@@ -69,6 +71,7 @@ NETWORKS = (
             "network create lab",
             "network create --subnet 10.9.0.0/24 --ipv6 lab",
             "network create --internal db",
+            "network create --firewall iptables lab",
         ),
     ),
     Verb(
@@ -297,6 +300,21 @@ HOUSEKEEPING = (
         "demo:main",
         (arg("arguments", nargs=REST, metavar="OPTION", help="see `nsbridge demo --help`"),),
         examples=("demo",),
+        host=False,
+    ),
+    Verb(
+        "learn",
+        "housekeeping",
+        "Play lessons: Docker's bridge made by hand in a throwaway host, step by step; needs no root",
+        "learn:learn",
+        (
+            flag("-l", "--list", help="list the lessons"),
+            flag("-y", "--yes", help="don't wait for Enter: run LESSON, or all; exit status 1 if anything surprises"),
+            arg("lesson", nargs="?", default="", metavar="LESSON", help="number, name or part of it (default: 1)"),
+        ),
+        about="Each command is shown with its reason and run when you press Enter; type others of your own. It takes "
+        "ip, iptables,\nping and curl. The same to read: docs/lessons.",
+        examples=("learn", "learn 8", "learn hairpin", "learn --yes"),
         host=False,
     ),
     Verb(
