@@ -1,4 +1,4 @@
-"""One flow among the kernel's events: what to watch for, and which of them are of its first packet and of the answer."""
+"""One flow among the kernel's events: what to watch for, and what of it is the first packet and the answer."""
 
 from __future__ import annotations
 
