@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from breakages import SERVERS, shell
+from breakages import BREAKAGES, SERVERS, put_back, shell, workshop
 from lab import FreshHost, Lab, eventually
 
+import nsbridge
 from nsbridge.engine.trace import Trace
 from nsbridge.errors import InvalidIntent, NotFound
 from nsbridge.explain.compare import EXTRA, MISSING, OTHER
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from nsbridge.explain.compare import Compared, Comparison
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.proves("row 76")]
 
 PLACES = (None, "web", "db", "outside")
 
@@ -153,8 +154,14 @@ GONE = "nft delete table inet theirs"
             "web db:80",
         ),
         (f"{THEIRS}; nft add rule inet theirs f tcp dport 80 reject", GONE, "outside host:8080"),
+        (
+            "ip netns exec web nft 'add table ip own; add chain ip own o { type filter hook output priority 0; }; "
+            "add rule ip own o udp dport 53 drop'",
+            "ip netns exec web nft delete table ip own",
+            "web outside:53/udp",
+        ),
     ],
-    ids=["nft", "iptables-nft", "iptables-legacy", "netdev", "bridge", "dnat", "br_netfilter", "reject"],
+    ids=["nft", "iptables-nft", "iptables-legacy", "netdev", "bridge", "dnat", "br_netfilter", "reject", "output"],
 )
 def test_other_peoples_rules(lab: Lab, add: str, remove: str, question: str) -> None:
     with rule(lab, add, remove), nothing_left(lab):
@@ -252,6 +259,47 @@ def test_nothing_is_left_by_a_kill(lab: Lab) -> None:
         finally:
             os.kill(waiting.pid, signal.SIGKILL)
             waiting.wait()
+
+
+def test_an_interrupt_ends_the_waiting(lab: Lab) -> None:
+    with nothing_left(lab):
+        command = [*NSBRIDGE, "trace", "--wait", "outside", "host:8080"]
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        assert said == "waiting for a packet from outside to 198.51.100.1:8080/tcp …\n"
+        assert eventually(lambda: "nsbridge_trace" in lab.sh("nft list ruleset").out)
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=5)
+    assert (waiting.returncode, out) == (130, "")
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif("EXPLAIN_ALL" not in os.environ, reason="part of make fuzz-explain: 30 s")
+def test_broken_networks_are_foreseen_rule_by_rule() -> None:
+    """All but those in which ARP gets lost, so that the packet itself is never sent."""
+    wrong = []
+    with workshop():
+        for one in BREAKAGES:
+            shell(one.how)
+            source, target, *options = one.question.split()
+            version = 6 if "-6" in options else 0
+            with Trace(open_host(), source, target, version=version) as trying:
+                found = trying.run(0.15)
+            if found.differences and one.name not in ("isolated ports", "another MAC inside"):
+                wrong.append((one.name, *found.differences))
+            for fix in found.path.culprit.fix if found.path.culprit is not None else ():
+                shell(fix)
+            put_back(one)
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_the_python_of_it(lab: Lab) -> None:
+    told = nsbridge.traced("outside", "host:8080")
+    assert told
+    assert (told.outcome, told.differences) == ("connected", ())
+    assert str(told) == "The probe connected. The kernel agrees: 12 rules were predicted and met, in this order."
+    assert told.record()["probe"]["took_s"] > 0
 
 
 def test_the_command(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

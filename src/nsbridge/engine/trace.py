@@ -140,7 +140,7 @@ class Trace:
                 raise NotFound(
                     f"nothing was sent {self.asked.text} within {timeout_s:g} s", fix="wait longer, with --timeout"
                 )
-            events += tracer.read(left)
+            events += tracer.read(min(left, 3600.0))
             first = next((one for one in events if following.asks(one, self.path)), None)
         until = time.monotonic() + PATIENCE_S
         while (left := until - time.monotonic()) > 0:

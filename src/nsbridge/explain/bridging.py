@@ -124,7 +124,6 @@ def forward(walk: Walk) -> Stage | None:
     if _closed(walk, port) or _kept_apart(walk, source, port):
         return None
     shown = shows(walk, bridge)
-    walk.change(iif=came, oif=port.name)
     frame = {"iif": came, "oif": port.name, "iif_port": "", "oif_port": ""}
     walk.change(**frame)
     if not fire(walk, "forward", layer="bridge", priorities=(EVERY[0], _BRIDGE_CALLS if shown else EVERY[1])):

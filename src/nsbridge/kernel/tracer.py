@@ -236,6 +236,8 @@ def _rule(name: str, family: str, chain: str, watch: Watch) -> bytes:
     found = expressions(Rule(tuple(matches)), family)
     # Of an echo the type is the first byte, and its id the third pair of bytes.
     places = ((4, 2), (0, 1)) if watch.proto in ("icmp", "icmpv6") else ((0, 2), (2, 2))
+    if watch.proto == "tcp":
+        found += _BEGINS
     for (offset, size), number in zip(places, (watch.sport, watch.dport), strict=True):
         if number is not None:
             found += [_load(offset, size), _equals(number.to_bytes(size, "big"))]
@@ -252,3 +254,11 @@ def _load(offset: int, size: int) -> bytes:
 
 def _equals(raw: bytes) -> bytes:
     return expression("cmp", be32(1, 1), be32(2, 0), nested(3, attr(1, raw)))
+
+
+# SYN or RST among the flags of TCP. What a connection carries meets other rules, and could be more than we can hear.
+_BEGINS = (
+    _load(13, 1),
+    expression("bitwise", be32(1, 1), be32(2, 1), be32(3, 1), nested(4, attr(1, b"\6")), nested(5, attr(1, b"\0"))),
+    expression("cmp", be32(1, 1), be32(2, 1), nested(3, attr(1, b"\0"))),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from nsbridge.engine.trace import Trace
+from nsbridge.errors import InvalidIntent
 from nsbridge.explain import tell, tell_trace
 from nsbridge.frontends.cli import output
 
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
     from nsbridge.engine.host import Host
     from nsbridge.explain.compare import Comparison
 
+LONGEST_S = 86400
+"""A day."""
+
 
 def trace(host: Host, args: Any) -> int:
     """Try a question out; exit status 1 if the kernel does something else than was predicted."""
+    if not 0 <= args.timeout <= LONGEST_S:
+        raise InvalidIntent(f"timeout is {args.timeout:g}", fix=f"give 0 to {LONGEST_S} seconds")
     version = 6 if args.ipv6 else 4 if args.ipv4 else 0
     with Trace(host, args.source, args.target, version=version, wait=args.wait) as trying:
         if args.wait and not args.json:
