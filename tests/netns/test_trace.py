@@ -253,7 +253,7 @@ def test_nothing_is_left_by_a_kill(lab: Lab) -> None:
                 listed = lambda where=where: "nsbridge_trace" in lab.sh("nft list ruleset", where).out  # noqa: E731
                 assert eventually(listed), where
                 assert "flags owner" in lab.sh("nft list ruleset", where).out
-            refused = lab.sh(f"nft delete table ip nsbridge_trace_{waiting.pid}", check=False)
+            refused = lab.sh(f"nft delete table ip nsbridge_trace_{waiting.pid}_1", check=False)
             assert "Operation not permitted" in refused.err
             lab.sh("nft flush ruleset", "db")
         finally:

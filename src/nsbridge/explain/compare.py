@@ -7,6 +7,7 @@ tell where the packet came in, was delivered or left, and the addresses it had t
 
 from __future__ import annotations
 
+from nsbridge.explain.cures import called
 from nsbridge.explain.following import directions
 from nsbridge.explain.hooks import loud, place
 from nsbridge.explain.path import ARRIVES, DROPPED, LOST, REFUSED, UNSENT
@@ -32,7 +33,6 @@ BOTH, MISSING, EXTRA, OTHER, UNTOLD = "=", "-", "+", "~", " "
 _REWRITES = ("dnat", "snat", "masquerade", "redirect", "netmap")
 _LEAVES = ("neighbour", "veth", "link")
 _ENDS = ("socket", "icmp", "conntrack")
-
 
 _RANKS = {
     name: rank
@@ -178,11 +178,11 @@ class _Leg:
         ]
 
     def _namespace(self, netns: str) -> None:
+        from difflib import SequenceMatcher
+
         expected = [one for one in _expected(self.leg, netns) if self._told(one, netns)]
         events = [one for one in self.events if one.netns == netns]
         met = [one for one in events if not _ours(one) and one.kind in ("rule", "policy")]
-        from difflib import SequenceMatcher
-
         matcher = SequenceMatcher(None, [_key_of(one.met) for one in expected], list(map(_key, met)), autojunk=False)
         pairs = {b + k: a + k for a, b, size in matcher.get_matching_blocks() for k in range(size)}
         for number, one in enumerate(expected):
@@ -290,19 +290,13 @@ def _difference(line: Compared) -> str:
         OTHER: f"predicted was {line.predicted}, the kernel says {line.kernel}",
     }
     extra = f"{line.kernel}, not predicted" if line.kernel else "not predicted"
-    return f"{_called(line.netns)}, {line.stage}: {line.thing}: {said.get(line.mark, extra)}"
+    return f"{called(line.netns)}, {line.stage}: {line.thing}: {said.get(line.mark, extra)}"
 
 
 def _shown(address: Address_, port: int | None) -> str:
     if port is None:
         return str(address)
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-
-
-def _called(netns: str) -> str:
-    from nsbridge.explain.cures import called
-
-    return called(netns)
 
 
 def compare(
@@ -331,7 +325,7 @@ def compare(
         differences += answer.differences
         rules += answer.rules
     differences += _outcomes(path, there, again, outcome)
-    untold = [f"rules of family {one.family} in {_called(one.netns)} can't be traced: {one.why}" for one in blind]
+    untold = [f"rules of family {one.family} in {called(one.netns)} can't be traced: {one.why}" for one in blind]
     if any(line.mark == UNTOLD and "iptables-legacy" in line.thing for line in (*out.lines, *back)):
         untold.append("iptables-legacy tells nobody of its rules: they are predicted only")
     return Comparison(path, outcome, out.lines, back, tuple(differences), rules, tuple(untold))
@@ -354,10 +348,10 @@ def _outcomes(path: Path, there: Sequence[Event], again: Sequence[Event], outcom
     ends = {one.netns for one in there if _ours(one) and one.base == "input"}
     leg = path.out
     if leg.fate == ARRIVES and leg.netns not in ends:
-        found.append(f"predicted to arrive in {_called(leg.netns)}, but it wasn't delivered there")
+        found.append(f"predicted to arrive in {called(leg.netns)}, but it wasn't delivered there")
     last = leg.hops[-1].stage if leg.hops else ""
     if leg.fate in (DROPPED, LOST, UNSENT) and ends and last not in _ENDS:
-        found.append(f"predicted {leg.fate}, but it was delivered in {_called(min(ends))}")
+        found.append(f"predicted {leg.fate}, but it was delivered in {called(min(ends))}")
     udp = path.question.packet.proto == "udp"
     if outcome and path.fate not in FITTING[outcome] and not (udp and outcome == "silence" and leg.fate == ARRIVES):
         found.append(f"predicted {path.fate}, the probe says {outcome}")

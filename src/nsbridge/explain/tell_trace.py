@@ -66,6 +66,9 @@ def lines(comparison: Comparison) -> Iterator[str]:
         yield ""
         yield "the answer:"
         yield from _leg(comparison.back, back=True)
+    elif comparison.path.back is not None:
+        yield ""
+        yield "the answer: none was seen"
 
 
 def _leg(leg: tuple[Compared, ...], *, back: bool) -> Iterator[str]:

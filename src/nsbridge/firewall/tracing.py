@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nsbridge.state.things import Address_
 
 NAME = "nsbridge_trace"
-"""How the names of a tracer's tables begin; its process's number follows."""
+"""How the names of a tracer's tables begin; the process's number and a count follow."""
 
 FIRST, LAST = ("prerouting", "output"), ("input", "postrouting")
 """Hooks at which a tracer's own chains stand: before all others to begin the trace, after all others to see who is

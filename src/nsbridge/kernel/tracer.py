@@ -62,9 +62,12 @@ class Post(Value):
 class Tracer:
     """Traces what is watched for, from when it is made until it is closed. Use it in a ``with``."""
 
+    _made = 0
+
     def __init__(self, posts: Iterable[Post]) -> None:
         """Begin. NoPermission, Unsupported (before Linux 5.12), KernelError; nothing is left then."""
-        self.name = f"{NAME}_{os.getpid()}"
+        Tracer._made += 1
+        self.name = f"{NAME}_{os.getpid()}_{Tracer._made}"
         self.blind: list[Blind] = []
         """What can't be seen."""
         self._ears: list[_Ear] = []
