@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from re import sub
-from textwrap import wrap
+from textwrap import fill
 
 from nsbridge.explain import tell
 from nsbridge.explain.compare import BOTH, EXTRA, MISSING, OTHER
@@ -35,6 +35,19 @@ _PROBES = {
     "not sent": "The probe wasn't even sent",
     "silence": "The probe heard nothing",
 }
+
+
+def wrapped(text: str, indent: int = 0, *, first: str = "") -> str:
+    """Return text in lines of 100 columns, cut between words. first: what the first of them begins with."""
+    first = first or " " * indent
+    return fill(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * (len(first) + 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def probed(comparison: Comparison, said: str = "") -> str:
@@ -76,7 +89,7 @@ def _leg(leg: tuple[Compared, ...], *, back: bool) -> Iterator[str]:
     for netns, group in groupby(leg, key=lambda one: one.netns):
         yield called(netns)
         for one in group:
-            yield from _line(one)
+            yield _line(one)
             if one.packet is not None:
                 before, ends = ends, _ends(one.packet, back=back)
                 if before not in ("", ends):
@@ -92,20 +105,12 @@ def _ends(packet: Packet, *, back: bool) -> str:
     return f"{packet.saddr} → {packet.to}"
 
 
-def _line(one: Compared) -> Iterator[str]:
+def _line(one: Compared) -> str:
     text = sub(r"counter packets \d+ bytes \d+", "counter", one.thing).replace(f' comment "{one.why}"', "")
     says = _verdict(one)
     text += f" → {says}" if says and not text.endswith(f" {says}") else ""
     text += f"  # {one.why}" if one.why and one.why not in text else ""
-    first = f"{one.mark} {one.stage:<{_STAGE}} "
-    yield from wrap(
-        text,
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=" " * (len(first) + 2),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return wrapped(text, first=f"{one.mark} {one.stage:<{_STAGE}} ")
 
 
 def _verdict(one: Compared) -> str:

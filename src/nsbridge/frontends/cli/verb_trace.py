@@ -42,8 +42,7 @@ TRACE = Verb(
         ("says", "what was predicted, as `nsbridge explain` says it"),
         ("agrees", "true if the kernel did what was predicted"),
         ("fate", "as of explain"),
-        ("probe", "null with --wait, or outcome (connected, answered, refused, unreachable, not sent, silence), said,\n"
-                  "took_s"),
+        ("probe", "null with --wait, or outcome (connected, answered, refused, …), said (the error), took_s"),
         ("asked", "the packet: source, destination, their ports, protocol, mark"),
         ("rules", "how many were predicted and met"),
         ("differences", "each in words"),
@@ -51,4 +50,4 @@ TRACE = Verb(
         ("back", "the same of the answer, empty without one"),
         ("untold", "what couldn't be compared"),
     ),
-)  # fmt: skip
+)
