@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from breakages import BREAKAGES, SERVERS, put_back, shell, workshop
-from lab import FreshHost, Lab, eventually
+from lab import FreshHost, Lab, eventually, inside
 
 import nsbridge
 from nsbridge.engine.trace import Trace
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.proves("row 76")]
 
+IP_TRANSPARENT = 19
 PLACES = (None, "web", "db", "outside")
 
 
@@ -232,6 +234,26 @@ def test_one_that_somebody_sends_is_followed(lab: Lab) -> None:
     assert found.rules > 5
     assert found.back
     assert found.path.question.packet.sport == trying.port != 40000
+
+
+def _as_somebody_else() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+        sock.bind(("203.0.113.9", 0))
+        sock.sendto(b"hello", ("198.51.100.1", 5353))
+
+
+def test_one_from_beyond_what_can_be_seen(lab: Lab) -> None:
+    """Nothing can be sent from there; what comes from there is followed from the uplink on, and its answer back."""
+    with nothing_left(lab), Trace(open_host(), "outside=203.0.113.9", "host:5353/udp", wait=True) as trying:
+        asked = threading.Timer(0.1, lambda: inside("/run/netns/outside", _as_somebody_else))
+        asked.start()
+        found = trying.run(5.0)
+        asked.join()
+    assert found.path.question.start is None
+    assert found.agrees, text((*found.out, *found.back))
+    assert found.back
+    assert found.rules > 5
 
 
 def test_nobody_sends(lab: Lab) -> None:

@@ -64,7 +64,7 @@ def verdict(comparison: Comparison) -> str:
         return f"The kernel differs from what was predicted in {count} {'place' if count == 1 else 'places'}:"
     rules = f"{comparison.rules} {'rule' if comparison.rules == 1 else 'rules'}"
     if comparison.path.doubt:
-        return f"The prediction had left it open; {rules} of it were met."
+        return f"The prediction had left it open; {rules} of it {'was' if comparison.rules == 1 else 'were'} met."
     if not comparison.rules:
         return "The kernel agrees: no rules were predicted, and none were met."
     return f"The kernel agrees: {rules} {'was' if comparison.rules == 1 else 'were'} predicted and met, in this order."
