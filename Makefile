@@ -30,7 +30,7 @@ fuzz-reach: $(VENV)/dev oracles ## Reachability in worlds drawn at random (EXAMP
 	EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) $(SANDBOX) $(PY) -m pytest -s tests/netns/test_reach_drawn.py
 
 fuzz-explain: $(VENV)/dev oracles ## Every breakage, every question: what explain foresees beside what really happens
-	EXPLAIN_ALL=1 $(SANDBOX) $(PY) -m pytest -q tests/netns/test_breakages.py
+	EXPLAIN_ALL=1 $(SANDBOX) $(PY) -m pytest -q tests/netns/test_breakages.py tests/netns/test_trace.py
 
 check: $(VENV)/dev ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .

@@ -78,8 +78,13 @@ def explain(
             path = _walked(foreseen.host, world, asked)
             return Told(asked, path.replace(assumed=(*path.assumed, ASSUMED)))
     asked = asking.understood(host, world, source, target, version=version, size=size)
+    return Told(asked, predict(host, world, asked))
+
+
+def predict(host: Host, world: World, asked: Asked) -> Path:
+    """Return the path of a question that was understood."""
     path = _walked(host, world, asked)
-    return Told(asked, path.replace(culprit=_mendable(host, path.culprit, path)))
+    return path.replace(culprit=_mendable(host, path.culprit, path))
 
 
 def _walked(host: Host, world: World, asked: Asked) -> Path:

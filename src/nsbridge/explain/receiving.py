@@ -177,7 +177,7 @@ def deliver(walk: Walk) -> Stage | None:
     """To a socket, or to the kernel's own answer to an echo."""
     packet = walk.packet
     if walk.back:
-        walk.hop("socket", f"{packet.of} answers", "deliver")
+        walk.hop("socket", f"{packet.of if packet.icmp_type is None else packet.saddr} answers", "deliver")
         walk.end(ARRIVES, to=f"back at {packet.to}")
         return None
     if packet.proto in ("icmp", "icmpv6"):
