@@ -32,7 +32,7 @@ fuzz-reach: $(VENV)/dev oracles ## Reachability in worlds drawn at random (EXAMP
 
 fuzz-explain: $(VENV)/dev oracles ## What explain foretells beside real packets: drawn worlds, then every breakage (EXAMPLES=100 SEED=1)
 	EXAMPLES=$(or $(EXAMPLES),100) SEED=$(or $(SEED),$(shell date +%s)) $(SANDBOX) $(PY) -m pytest -s tests/netns/test_explain_drawn.py
-	EXPLAIN_ALL=1 $(SANDBOX) $(PY) -m pytest -q tests/netns/test_breakages.py
+	EXPLAIN_ALL=1 $(SANDBOX) $(PY) -m pytest -q tests/netns/test_breakages.py tests/netns/test_trace.py
 
 check: $(VENV)/dev ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .

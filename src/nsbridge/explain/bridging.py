@@ -12,11 +12,17 @@ from nsbridge.explain.crossing import Station, Wire, cross, mistaken, station
 from nsbridge.explain.hooks import fire
 from nsbridge.explain.path import DROPPED, LOST, Culprit
 from nsbridge.explain.routing import lookup
+from nsbridge.firewall.evaluate import EVERY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.explain.path import Stage, Walk
     from nsbridge.explain.world import SeenLink
+
+
+_BRIDGE_CALLS = 0
+"""Priority of br_netfilter among the hooks of a bridge (NF_BR_PRI_BRNF). It was there first, and of equals the younger
+one comes first."""
 
 
 def shows(walk: Walk, bridge: SeenLink) -> bool:
@@ -34,7 +40,7 @@ def _closed(walk: Walk, port: SeenLink) -> bool:
         culprit = cures.link_down(walk.netns, bridge)
     else:
         why = f"port {port.name} of {bridge.name} is blocked or still learning"
-        fix = cures.within(walk.netns, f"ip link set {port.name} type bridge_slave state 3")
+        fix = cures.within(walk.netns, f"ip link set dev {port.name} type bridge_slave state 3")
         culprit = Culprit("bridge", walk.netns, f"port {port.name}", why, (fix,))
     walk.hop("bridge", port.name, "drop", culprit.why)
     walk.end(LOST, culprit)
@@ -118,12 +124,18 @@ def forward(walk: Walk) -> Stage | None:
     if _closed(walk, port) or _kept_apart(walk, source, port):
         return None
     shown = shows(walk, bridge)
+    frame = {"iif": came, "oif": port.name, "iif_port": "", "oif_port": ""}
+    walk.change(**frame)
+    if not fire(walk, "forward", layer="bridge", priorities=(EVERY[0], _BRIDGE_CALLS if shown else EVERY[1])):
+        return None
     if shown:
         walk.change(iif=name, oif=name, iif_port=came, oif_port=port.name)
         if not fire(walk, "forward"):
             return None
-    walk.change(iif=came, oif=port.name, iif_port="", oif_port="")
-    if not fire(walk, "forward", layer="bridge") or not fire(walk, "postrouting", layer="bridge"):
+        walk.change(**frame)
+        if not fire(walk, "forward", layer="bridge", priorities=(_BRIDGE_CALLS + 1, EVERY[1])):
+            return None
+    if not fire(walk, "postrouting", layer="bridge"):
         return None
     if shown:
         walk.change(iif="", oif=name, oif_port=port.name)
@@ -138,11 +150,11 @@ def _kept_apart(walk: Walk, source: SeenLink, port: SeenLink) -> bool:
     """Ports that exchange no frames: both isolated, or one and the same without hairpin mode."""
     if source.name == port.name and not port.hairpin:
         why = f"a frame doesn't leave by the port it came by: hairpin mode of {port.name} is off"
-        fix = cures.within(walk.netns, f"ip link set {port.name} type bridge_slave hairpin on")
+        fix = cures.within(walk.netns, f"ip link set dev {port.name} type bridge_slave hairpin on")
         culprit = Culprit("bridge", walk.netns, f"hairpin off on {port.name}", why, (fix,))
     elif source.isolated and port.isolated:
         why = f"{source.name} and {port.name} are isolated ports: they exchange no frames"
-        fix = cures.within(walk.netns, f"ip link set {port.name} type bridge_slave isolated off")
+        fix = cures.within(walk.netns, f"ip link set dev {port.name} type bridge_slave isolated off")
         culprit = Culprit("bridge", walk.netns, f"isolated {source.name} and {port.name}", why, (fix,))
     else:
         return False

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from nsbridge.explain.world import Space, World
+    from nsbridge.firewall.evaluate import Met
     from nsbridge.firewall.packet import Packet
     from nsbridge.state.things import Address_
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 LONGEST = 200
 """Stages after which a packet goes round in circles."""
-
-_SWITCHED = ("rule", "sysctl", "bridge", "link")
-"""Kinds of trouble that are to blame themselves, even where a rule of somebody else's led to them."""
 
 ARRIVES, REFUSED, DROPPED, LOST, LEFT, UNSENT, UNKNOWN = (
     "delivered",
@@ -54,6 +52,21 @@ class Hop(Value):
     thing: str
     verdict: str
     why: str
+    packet: Packet
+
+
+class Passing(Value):
+    """A hook it came to, and every rule that applied to it there, those that only lead to others too.
+
+    layer: ``ip``, ``ip6``, ``bridge`` or ``netdev``. at: the place, among the hops, of the first that it makes.
+    packet: as it came.
+    """
+
+    netns: str
+    hook: str
+    layer: str
+    met: tuple[Met, ...]
+    at: int
     packet: Packet
 
 
@@ -84,7 +97,10 @@ class Question(Value):
 
 
 class Leg(Value):
-    """One direction. fate: see above. netns: where it ended; packet: as it was there. to: who took it, in words."""
+    """One direction. fate: see above. netns: where it ended; packet: as it was there. to: who took it, in words.
+
+    passings: the hooks it came to, in order.
+    """
 
     fate: str
     hops: tuple[Hop, ...]
@@ -92,6 +108,7 @@ class Leg(Value):
     packet: Packet
     to: str = ""
     said: str = ""
+    passings: tuple[Passing, ...] = ()
 
 
 class Path(Value):
@@ -189,6 +206,7 @@ class Walk:
         self.netns = question.start or ""
         self.back = False
         self.hops: list[Hop] = []
+        self.passings: list[Passing] = []
         self.known: dict[str, list[Tracked]] = {}
         self.entered: Flow | None = None
         self.fate = ""
@@ -204,6 +222,7 @@ class Walk:
         self.gateway: Address_ | None = None
         self.station: tuple[str, str] = ("", "")
         self.rewriter: Culprit | None = None
+        self.shortener: Culprit | None = None
         self.stolen = ""
         self.taught: dict[tuple[str, str, Address_], str] = {}
         self.many = False
@@ -230,15 +249,12 @@ class Walk:
         self.hops.append(Hop(self.netns, stage, thing, verdict, why, self.packet))
 
     def end(self, fate: str, culprit: Culprit | None = None, *, to: str = "", said: str = "") -> None:
-        """The way ends here. Where somebody else's rule sent the packet there, that rule is to blame.
-
-        Unless something on the way is merely switched off: then the rule may well be what was meant.
-        """
+        """The way ends here. Where somebody else's rule sent the packet there, that rule is to blame."""
         from nsbridge.explain.cures import stolen
 
         if not self.back and culprit is not None and culprit.kind in ("ours", "neighbour"):
             culprit = stolen(self) or culprit
-        if self.rewriter is not None and culprit is not None and culprit.kind not in _SWITCHED:
+        if self.rewriter is not None and culprit is not None and culprit.kind not in ("rule", "sysctl"):
             culprit = self.rewriter.replace(why=f"{self.rewriter.why}: {culprit.why}")
         self.fate = fate
         self.culprit = culprit
@@ -286,7 +302,7 @@ class Walk:
 
     def leg(self) -> Leg:
         """What became of this direction."""
-        return Leg(self.fate, tuple(self.hops), self.netns, self.packet, self.to, self.said)
+        return Leg(self.fate, tuple(self.hops), self.netns, self.packet, self.to, self.said, tuple(self.passings))
 
     def run(self, stage: Stage | None) -> Leg:
         """Go on from a stage to the end."""
@@ -328,7 +344,7 @@ def walk(world: World, question: Question) -> Path:
 
 def _answer(going: Walk, send: Stage, out: Leg) -> Leg:
     """Send the answer off where the packet was delivered, and see that it is the one the sender waits for."""
-    going.hops, going.back, going.fate, going.bridged = [], True, "", ("", "")
+    going.hops, going.passings, going.back, going.fate, going.bridged = [], [], True, "", ("", "")
     going.packet = answer_to(out.packet)
     going.ip_seen = False
     asked = going.question
@@ -336,12 +352,15 @@ def _answer(going: Walk, send: Stage, out: Leg) -> Leg:
     if leg.fate == LEFT and asked.link and leg.packet.daddr != asked.packet.saddr:
         leg = leg.replace(fate=LOST)
     if leg.fate in (ARRIVES, LEFT) and leg.packet.saddr != asked.packet.daddr:
-        going.culprit = Culprit(
+        why = (
+            f"asked was {asked.packet.to}, so the sender doesn't know it: it took another way back, past the conntrack "
+            "that would have rewritten it"
+        )
+        going.culprit = going.rewriter or Culprit(
             "nat",
             leg.netns,
             f"the answer comes from {leg.packet.of}",
-            f"asked was {asked.packet.to}, so the sender doesn't know it: it took another way back, past the conntrack "
-            "that would have rewritten it",
+            why,
         )
         return leg.replace(fate=LOST)
     return leg

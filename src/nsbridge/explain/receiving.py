@@ -137,6 +137,14 @@ def forward(walk: Walk) -> Stage | None:
     """Forwarded: the forward hook, then out as if sent here."""
     from nsbridge.explain.sending import leaving
 
+    ttl = walk.packet.ttl
+    if ttl is not None:
+        if ttl <= 1:
+            why = f"its TTL has run out: {cures.called(walk.netns)} forwards it no more"
+            walk.hop("forward", f"TTL {ttl}", "drop", why)
+            walk.end(DROPPED, walk.shortener or Culprit("rule", walk.netns, f"TTL {ttl}", why))
+            return None
+        walk.change(ttl=ttl - 1)
     if not fire(walk, "forward"):
         return None
     return leaving
@@ -170,7 +178,7 @@ def deliver(walk: Walk) -> Stage | None:
     """To a socket, or to the kernel's own answer to an echo."""
     packet = walk.packet
     if walk.back:
-        walk.hop("socket", f"{packet.of} answers", "deliver")
+        walk.hop("socket", f"{packet.of if packet.icmp_type is None else packet.saddr} answers", "deliver")
         walk.end(ARRIVES, to=f"back at {packet.to}")
         return None
     if packet.proto in ("icmp", "icmpv6"):
