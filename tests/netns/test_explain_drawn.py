@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.proves("row 76")]
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "7"))
 SEED = os.environ.get("SEED", "")
 PACKETS, TRACED = 60, 3
 """How many are sent in each world, and of how many the kernel tells the rules that they meet."""
@@ -62,17 +62,15 @@ def wrong(case: Case) -> list[str]:
     with built(case) as (lab, servers, host), closing(Tracer()) as tracer:
         told = foretell(host, case.asks)
         seen = watch(lab, servers, told)
-        for ask, path in told.items():
-            if difference(ask, path, seen[ask]):  # alone, with patience, and when nobody remembers anything
+        differing = [ask for ask, path in told.items() if difference(ask, path, seen[ask])]
+        # Once more with patience, when nobody remembers a neighbour; and those that still differ alone.
+        for group in (differing, *([ask] for ask in differing)):
+            if any(difference(ask, told[ask], seen[ask]) and not is_open(told[ask], seen[ask]) for ask in group):
                 forget()
-                told[ask] = foretell(host, [ask])[ask]
-                seen[ask] = watch(lab, servers, [ask], PATIENCE_S)[ask]
+                told |= foretell(host, group)
+                seen |= watch(lab, servers, group, PATIENCE_S)
         known = {ask: path for ask, path in told.items() if not is_open(path, seen[ask])}
         tally("open", len(told) - len(known))
-        if os.environ.get("GO_ON"):
-            for ask, path in told.items():
-                if ask not in known:
-                    print("OPEN", ask, path.fate, path.opaque, path.assumed, seen[ask])
         for path in known.values():
             tally(path.fate)
         found = [difference(ask, path, seen[ask]) for ask, path in known.items()]
@@ -92,18 +90,14 @@ def test_what_is_foretold_comes_true() -> None:
         deadline=None,
         database=None,
         derandomize=not SEED,
-        phases=(Phase.generate,) if os.environ.get("GO_ON") else (Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
     @given(case=cases(PACKETS))
     def foretold(case: Case) -> None:
         tally("worlds")
-        text = wrong(case)
-        if text and os.environ.get("GO_ON"):
-            print(case, *text, sep="\n   ", flush=True)
-            return
-        assert not text, "\n".join(text)
+        assert not (text := wrong(case)), "\n".join(text)
 
     begun = time.monotonic()
     try:
