@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.proves("row 76")]
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "7"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "5"))
 SEED = os.environ.get("SEED", "")
 PACKETS, TRACED = 60, 3
 """How many are sent in each world, and of how many the kernel tells the rules that they meet."""
