@@ -224,6 +224,7 @@ class Walk:
         self.rewriter: Culprit | None = None
         self.shortener: Culprit | None = None
         self.stolen = ""
+        self.scope = ""
         self.taught: dict[tuple[str, str, Address_], str] = {}
         self.many = False
 
@@ -345,7 +346,7 @@ def walk(world: World, question: Question) -> Path:
 def _answer(going: Walk, send: Stage, out: Leg) -> Leg:
     """Send the answer off where the packet was delivered, and see that it is the one the sender waits for."""
     going.hops, going.passings, going.back, going.fate, going.bridged = [], [], True, "", ("", "")
-    going.packet = answer_to(out.packet)
+    going.packet, going.scope = answer_to(out.packet), out.packet.iif
     going.ip_seen = False
     asked = going.question
     leg = going.run(send)

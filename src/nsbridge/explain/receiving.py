@@ -80,7 +80,7 @@ def input_route(walk: Walk) -> Stage | None:
     culprit = None if nowhere and walk.version == 6 else cures.not_forwarding(walk)
     if culprit is not None:
         walk.hop("route", culprit.thing, "drop", culprit.why)
-        walk.end(DROPPED, culprit)
+        walk.end(REFUSED if culprit.kind == "source" else DROPPED, culprit)  # ip6_forward says "beyond scope"
         return None
     if nowhere:
         culprit = cures.no_route(walk, found)

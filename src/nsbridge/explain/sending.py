@@ -28,7 +28,9 @@ def send(walk: Walk) -> Stage | None:
         walk.hop("socket", f"from {src}", "drop")
         walk.end(UNSENT, cures.no_such_address(walk, src))
         return None
-    found = lookup(walk.space, packet.daddr, src=src, mark=packet.mark or 0)
+    # A link-local address means something on its own link alone: there the question came from (RFC 4007 §9).
+    scope = walk.scope if packet.daddr.is_link_local and packet.daddr.version == 6 else ""
+    found = lookup(walk.space, packet.daddr, src=src, mark=packet.mark or 0, oif=scope)
     if src is None and found.source is not None:
         walk.change(saddr=found.source)
         walk.question = walk.question.replace(packet=walk.question.packet.replace(saddr=found.source))
