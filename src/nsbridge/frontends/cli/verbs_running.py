@@ -21,6 +21,7 @@ from nsbridge.frontends.cli.shared import (
     QUIET,
     SERVICE_FIELDS,
     SHOW,
+    STYLE,
     TERMINAL,
     TIMEOUT,
     USER,
@@ -28,6 +29,7 @@ from nsbridge.frontends.cli.shared import (
 )
 from nsbridge.frontends.cli.verb import REST, Verb, arg, flag, many, text
 from nsbridge.frontends.cli.verb_explain import EXPLAIN
+from nsbridge.frontends.cli.verb_trace import TRACE
 
 TOPOLOGY = (
     Verb(
@@ -44,6 +46,7 @@ TOPOLOGY = (
             flag("--dry-run", help="tell what would be done, as `nsbridge plan` does, and do nothing"),
             FIREWALL,
             SHOW,
+            STYLE,
             arg("services", nargs="*", metavar="SERVICE", help="only these, and what they depend on"),
         ),
         about="Without -d it stays: what the commands write is shown, Ctrl-C stops them (another kills them), and\n"
@@ -56,7 +59,7 @@ TOPOLOGY = (
         "topology",
         "Take a project away: services, namespaces, networks, rules",
         "topology:down",
-        (FILE, PROJECT, TIMEOUT, SHOW),
+        (FILE, PROJECT, TIMEOUT, SHOW, STYLE),
         about="Without -f, -p and a file in this directory: the one project that is up.",
         examples=("down", "down -f examples/docker-bridge.yaml", "down -p lab -t 1"),
         long=True,
@@ -72,6 +75,7 @@ TOPOLOGY = (
             flag("--remove-orphans", help="as for up"),
             flag("--force-recreate", help="as for up"),
             flag("--show-commands", help="as commands that a person could type"),
+            STYLE,
             JSON,
         ),
         examples=("plan -f examples/docker-bridge.yaml", "plan --show-commands", "plan --json"),
@@ -231,6 +235,7 @@ LOOKING = (
         fields=PORT_FIELDS,
     ),
     EXPLAIN,
+    TRACE,
     Verb(
         "inspect",
         "looking",
