@@ -12,11 +12,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.explain.path import Walk
     from nsbridge.firewall.evaluate import Met, Outcome
+    from nsbridge.firewall.packet import Packet
 
 DISCOVERY = (135, 136)
 """Types of ICMPv6 that ask for a neighbour, and answer: packets of their own (crossing.discovered)."""
 
 _QUIET = ("continue", "jump", "goto", "return")
+_ELSEWHERE = ("dnat to", "redirect")
+_HOPS_LEFT = ("ttl", "hoplimit", "-j hl")
 
 
 def present(walk: Walk, name: str, family: tuple[str, ...]) -> bool:
@@ -65,23 +68,36 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "", priorities
     else:
         packet, met = outcome.packet, outcome.met
     walk.packet = packet
+    _written(walk, name, layer, before, met)
+    if outcome.verdict in ("accept", "open"):
+        return True
+    _ended(walk, name, chosen, layer)
+    return False
+
+
+def _written(walk: Walk, name: str, layer: str, before: Packet, met: tuple[Met, ...]) -> None:
+    """Write down which rules were met, and a line for each that ends the packet or changes it."""
     if before.icmp_type not in DISCOVERY:
         walk.passings.append(Passing(walk.netns, name, layer or before.family, met, len(walk.hops), before))
     for one in met:
-        if one.verdict.startswith("dnat to") and (one.family, one.table) != TABLE and not walk.back:
+        if one.verdict.startswith(_ELSEWHERE) and (one.family, one.table) != TABLE and not walk.back:
             walk.rewriter = cures.rewriting(walk, one)
         if loud(one):
             walk.hop(f"bridge {name}" if layer == "bridge" else name, f"{place(one)}: {one.text}", one.verdict, one.why)
+    packet = walk.packet
+    if packet.ct.state == "untracked" != before.ct.state:
+        blind = next((one for one in met if "notrack" in one.text.lower()), None)
+        walk.rewriter = cures.untracking(walk, blind) if blind is not None else walk.rewriter
+    lowered = next((one for one in met if any(word in one.text.lower() for word in _HOPS_LEFT)), None)
+    if packet.ttl != before.ttl and lowered is not None:
+        walk.hop(name, f"{place(lowered)}: {lowered.text}", f"TTL {packet.ttl}", lowered.why)
+        walk.shortener = cures.shortening(walk, lowered, before)
     if not any(loud(one) for one in met) and packet != before and (packet.daddr, packet.saddr, packet.dport) != (
         before.daddr, before.saddr, before.dport
     ):  # fmt: skip
         walk.hop(
             name, "conntrack", f"{before.of} → {before.to} becomes {packet.of} → {packet.to}", "a known connection"
         )
-    if outcome.verdict in ("accept", "open"):
-        return True
-    _ended(walk, name, chosen, layer)
-    return False
 
 
 def _ended(walk: Walk, name: str, outcome: Outcome, layer: str) -> None:

@@ -225,6 +225,7 @@ class Walk:
         self.gateway: Address_ | None = None
         self.station: tuple[str, str] = ("", "")
         self.rewriter: Culprit | None = None
+        self.shortener: Culprit | None = None
         self.stolen = ""
         self.many = False
 
@@ -356,12 +357,15 @@ def _answer(going: Walk, send: Stage, out: Leg) -> Leg:
     if leg.fate == LEFT and asked.link and leg.packet.daddr != asked.packet.saddr:
         leg = leg.replace(fate=LOST)
     if leg.fate in (ARRIVES, LEFT) and leg.packet.saddr != asked.packet.daddr:
-        going.culprit = Culprit(
+        why = (
+            f"asked was {asked.packet.to}, so the sender doesn't know it: it took another way back, past the conntrack "
+            "that would have rewritten it"
+        )
+        going.culprit = going.rewriter or Culprit(
             "nat",
             leg.netns,
             f"the answer comes from {leg.packet.of}",
-            f"asked was {asked.packet.to}, so the sender doesn't know it: it took another way back, past the conntrack "
-            "that would have rewritten it",
+            why,
         )
         return leg.replace(fate=LOST)
     return leg

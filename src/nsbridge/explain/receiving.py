@@ -135,6 +135,14 @@ def forward(walk: Walk) -> Stage | None:
     """Forwarded: the forward hook, then out as if sent here."""
     from nsbridge.explain.sending import leaving
 
+    ttl = walk.packet.ttl
+    if ttl is not None:
+        if ttl <= 1:
+            why = f"its TTL has run out: {cures.called(walk.netns)} forwards it no more"
+            walk.hop("forward", f"TTL {ttl}", "drop", why)
+            walk.end(DROPPED, walk.shortener or Culprit("rule", walk.netns, f"TTL {ttl}", why))
+            return None
+        walk.change(ttl=ttl - 1)
     if not fire(walk, "forward"):
         return None
     walk.change(iif="")

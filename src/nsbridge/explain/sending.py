@@ -76,6 +76,10 @@ def output(walk: Walk) -> Stage | None:
     return leaving
 
 
+_PASSING = ("", "noqueue", "pfifo", "pfifo_fast", "bfifo", "fq", "fq_codel", "mq")
+"""Queue disciplines that drop nothing of a packet that comes alone."""
+
+
 def leaving(walk: Walk) -> Stage | None:
     """The way out of the namespace: no loopback source leaves by a real link unless it is allowed to."""
     packet = walk.packet
@@ -99,6 +103,9 @@ def postrouting(walk: Walk) -> Stage | None:
         walk.end(DROPPED, full)
         return None
     walk.remember()
+    queue = walk.space.links[walk.packet.oif].queue
+    if queue not in _PASSING:
+        walk.assumed[f"the queue {queue} of {walk.packet.oif} ({cures.called(walk.netns)}) has room for it"] = None
     return too_big if walk.packet.length else neighbour
 
 
