@@ -28,6 +28,11 @@ def current(host: Host) -> str:
     return "nftables" if any(not network.unmanaged for network in host.store.networks()) else ""
 
 
+def wanted(host: Host) -> str:
+    """Return the firewall that holds our rules, or would hold those of a first network: "" for nftables."""
+    return current(host) or host.firewall or host.firewall_default
+
+
 def check(host: Host) -> None:
     """Refuse a firewall that was asked for and can't be: InvalidIntent says which one it is."""
     for wish in (host.firewall, host.firewall_default):

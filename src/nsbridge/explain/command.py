@@ -5,6 +5,17 @@ from __future__ import annotations
 from nsbridge.state.things import HOST
 from nsbridge.values import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    from nsbridge.plan.step import Verb
+    from nsbridge.state.things import Thing
+
+    Firewall: TypeAlias = Callable[[Verb, Iterable[Thing], Iterable[Thing]], list["Command"]]
+    """What a style is: commands about the firewall things among some. The last: those that change, as they were."""
+
 NAMED = "/run/netns/"
 """Where namespaces live that `ip netns` knows by name."""
 
@@ -28,7 +39,7 @@ class Chapter(Value):
 
 def quoted(word: str) -> str:
     """Return a word as a shell takes it for one."""
-    if word and _PLAIN.issuperset(word):
+    if word == "!" or (word and _PLAIN.issuperset(word)):
         return word
     return "'" + word.replace("'", "'\\''") + "'"
 

@@ -10,6 +10,8 @@ from nsbridge.model.names import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nsbridge.explain.path import Walk
     from nsbridge.firewall.evaluate import Met, Outcome
     from nsbridge.firewall.packet import Packet
@@ -68,23 +70,23 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "", priorities
     else:
         packet, met = outcome.packet, outcome.met
     walk.packet = packet
-    _written(walk, name, layer, before, met)
+    if before.icmp_type not in DISCOVERY:
+        walk.passings.append(Passing(walk.netns, name, layer or before.family, met, len(walk.hops), before))
+    _tell(walk, name, layer, before, met)
     if outcome.verdict in ("accept", "open"):
         return True
     _ended(walk, name, chosen, layer)
     return False
 
 
-def _written(walk: Walk, name: str, layer: str, before: Packet, met: tuple[Met, ...]) -> None:
-    """Write down which rules were met, and a line for each that ends the packet or changes it."""
-    if before.icmp_type not in DISCOVERY:
-        walk.passings.append(Passing(walk.netns, name, layer or before.family, met, len(walk.hops), before))
+def _tell(walk: Walk, name: str, layer: str, before: Packet, met: Sequence[Met]) -> None:
+    """Write down what the rules of a hook did to the packet, and whose fault that may turn out to be."""
+    packet = walk.packet
     for one in met:
         if one.verdict.startswith(_ELSEWHERE) and (one.family, one.table) != TABLE and not walk.back:
             walk.rewriter = cures.rewriting(walk, one)
         if loud(one):
             walk.hop(f"bridge {name}" if layer == "bridge" else name, f"{place(one)}: {one.text}", one.verdict, one.why)
-    packet = walk.packet
     if packet.ct.state == "untracked" != before.ct.state:
         blind = next((one for one in met if "notrack" in one.text.lower()), None)
         walk.rewriter = cures.untracking(walk, blind) if blind is not None else walk.rewriter

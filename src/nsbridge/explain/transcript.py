@@ -20,19 +20,21 @@ from nsbridge.state.things import HOST, ForeignAccept, Link, Netns, Shaper, Sysc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import TypeAlias
+    from collections.abc import Iterable
 
+    from nsbridge.explain.command import Firewall
     from nsbridge.plan.step import Step, Verb
     from nsbridge.state.things import Thing
-
-    Firewall: TypeAlias = Callable[[Verb, Iterable[Thing], Iterable[Thing]], list[Command]]
-    """What a style is: commands about the firewall things among some. The last: those that change, as they were."""
 
 STYLES: dict[str, Firewall] = {"nft": nft.firewall, "iptables": xtables.firewall}
 """In which words the firewall is told, by name."""
 
 DEFAULT_STYLE = "nft"
+
+
+def style_of(firewall: str) -> str:
+    """Return the style in which a host's firewall is told, by the firewall's name."""
+    return "iptables" if firewall.startswith("iptables") else DEFAULT_STYLE
 
 
 def style_named(name: str) -> Firewall:
@@ -56,9 +58,20 @@ def commands(
     return (*firewall("remove", things, ()), *iproute.removing(things))
 
 
-def told(steps: Iterable[Step], style: str = DEFAULT_STYLE) -> tuple[Chapter, ...]:
-    """Return the commands of steps in the order in which they are applied."""
-    firewall = style_named(style)
+def _whole(things: Iterable[Thing], style: str, bridges: Iterable[str]) -> Firewall:
+    """A style for a script that knows all it makes."""
+    return xtables.whole(things, bridges) if style == "iptables" else style_named(style)
+
+
+def told(steps: Iterable[Step], style: str = DEFAULT_STYLE, bridges: Iterable[str] = ()) -> tuple[Chapter, ...]:
+    """Return the commands of steps in the order in which they are applied. bridges: as for `lesson`."""
+    firewall, named = style_named(style), tuple(bridges)
+    if style == "iptables":
+        return _told(steps, lambda verb, things, before: xtables.firewall(verb, things, before, named))
+    return _told(steps, firewall)
+
+
+def _told(steps: Iterable[Step], firewall: Firewall) -> tuple[Chapter, ...]:
     found = []
     for step in steps:
         some = commands(step.verb, step.things, firewall, step.before)
@@ -114,9 +127,13 @@ def _chapter(thing: Thing) -> int:
     return _CABLES if isinstance(thing, Link) and thing.kind != "bridge" else _BRIDGES
 
 
-def lesson(things: Iterable[Thing], style: str = DEFAULT_STYLE) -> tuple[Chapter, ...]:
-    """Return the commands that make all of these things on a host with none of them, as one would teach it."""
-    firewall = style_named(style)
+def lesson(things: Iterable[Thing], style: str = DEFAULT_STYLE, bridges: Iterable[str] = ()) -> tuple[Chapter, ...]:
+    """Return the commands that make all of these things on a host with none of them, as one would teach it.
+
+    bridges: those of others on the host, which iptables has to know by name.
+    """
+    things = tuple(things)
+    firewall = _whole(things, style, bridges)
     groups: dict[int, list[Thing]] = {}
     for thing in things:
         groups.setdefault(_chapter(thing), []).append(thing)
@@ -124,13 +141,14 @@ def lesson(things: Iterable[Thing], style: str = DEFAULT_STYLE) -> tuple[Chapter
     for place, (title, about) in enumerate(_TITLES):
         some = commands("add", groups.get(place, ()), firewall)
         if some:
-            found.append(Chapter(title, some, about))
+            found.append(Chapter(title, some, xtables.ABOUT.get(title, about) if style == "iptables" else about))
     return tuple(found)
 
 
-def backwards(things: Iterable[Thing], style: str = DEFAULT_STYLE) -> tuple[Chapter, ...]:
-    """Return the commands that take all of these things away again, in the order in which `down` does."""
-    return told(removing(things), style)
+def backwards(things: Iterable[Thing], style: str = DEFAULT_STYLE, bridges: Iterable[str] = ()) -> tuple[Chapter, ...]:
+    """Return the commands that take away what `lesson` makes, in the order in which `down` does."""
+    things = tuple(things)
+    return _told(removing(things), _whole(things, style, bridges))
 
 
 # ------------------------------------------------------------------ as text
@@ -154,7 +172,7 @@ _HEAD = """\
 #
 # {about}
 # Written by nsbridge for a host like the one it was asked on: its uplink, its settings and its firewall. To be run as
-# root, with iproute2, procps and {firewall}.
+# root, with iproute2, procps{firewall}.
 set -eu
 """
 
@@ -182,7 +200,7 @@ def script(chapters: Iterable[Chapter], title: str, about: str, spaces: Iterable
     """Return chapters as a script for sh(1). spaces: namespaces (paths) that it needs and doesn't make."""
     chapters = tuple(chapters)
     typed = any(one.text.startswith("iptables") for chapter in chapters for one in chapter.commands)
-    parts = [_HEAD.format(title=title, about=about, firewall="nftables and iptables" if typed else "nftables")]
+    parts = [_HEAD.format(title=title, about=about, firewall=", nftables and iptables" if typed else " and nftables")]
     names = [space(path) for path in spaces]
     if names:
         parts.append(f"# These namespaces belong to others, and have to be there: {', '.join(names)}\n")

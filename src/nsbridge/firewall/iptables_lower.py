@@ -160,7 +160,7 @@ class _Draft:
 
 _FINAL = ("DROP", "RETURN", "ACCEPT")
 _BACK = ("-j", "RETURN")
-_DECIDED = ("-m", "mark", "!", "--mark", f"0x0/{MARK_BIT | REFUSED_BIT:#x}")
+DECIDED = ("-m", "mark", "!", "--mark", f"0x0/{MARK_BIT | REFUSED_BIT:#x}")
 
 
 class _Lowering:
@@ -194,7 +194,7 @@ class _Lowering:
         rules = [(place, one) for place, one in enumerate(chain.rules, 1) if _wanted(one, self.version)]
         draft = self.open(table, name)
         if chain.hook and any(self._leaves_mark(one) for _, one in rules):
-            draft.add(_DECIDED, ("-j", "MARK", "--set-xmark", f"0x0/{MARK_BIT | REFUSED_BIT:#x}"), "undecided yet")
+            draft.add(DECIDED, ("-j", "MARK", "--set-xmark", f"0x0/{MARK_BIT | REFUSED_BIT:#x}"), "undecided yet")
         for at, (place, rule) in enumerate(rules):
             asked, plain = _parts(rule)
             marks = self._leaves_mark(rule)
@@ -213,7 +213,7 @@ class _Lowering:
                 if on:
                     draft = self.open(table, on[1])
             if marks and at + 1 < len(rules):
-                draft.add(_DECIDED, _BACK)
+                draft.add(DECIDED, _BACK)
 
     def _is_final(self, rule: Rule) -> bool:
         """Tell whether a packet for which the rule holds comes back to none of our chains."""

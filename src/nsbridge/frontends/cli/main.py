@@ -147,7 +147,7 @@ def _run(verb: Verb, args: Any) -> int:
         args.words = words
         host = open_host(words.say, getattr(args, "firewall", ""))
         if getattr(args, "show_commands", False):
-            from nsbridge.frontends.cli.telling import Telling
+            from nsbridge.frontends.cli.telling import Telling, style
 
-            host.kernel = Telling(host.kernel, words)
+            host.kernel = Telling(host.kernel, words, style(host, args))
         return _call(verb, host, args)

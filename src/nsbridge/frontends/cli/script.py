@@ -7,6 +7,7 @@ import sys
 from nsbridge import files
 from nsbridge.engine import layout
 from nsbridge.explain import transcript
+from nsbridge.frontends.cli import telling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 def script(host: Host, args: Any) -> None:
     """Print a script that builds, or takes away, what a file describes or what is up."""
     found, title = described(host, read_file(args))
+    style = telling.style(host, args)
+    bridges = host.kernel.facts().bridges
     if args.down:
-        chapters = transcript.backwards(found.things, args.style)
+        chapters = transcript.backwards(found.things, style, bridges)
         about = "It takes away what the script without --down builds, and touches nothing else."
     else:
-        chapters = transcript.lesson(found.things, args.style)
+        chapters = transcript.lesson(found.things, style, bridges)
         about = "It builds by hand what nsbridge builds, in the order in which one would explain it."
     sys.stdout.write(transcript.script(chapters, title, about, found.strange))
 

@@ -6,6 +6,13 @@ from nsbridge.frontends.cli.verb import arg, flag, many, text
 
 JSON = flag("--json", help="print JSON, with the fields named below")
 SHOW = flag("--show-commands", help="print what is done as commands a person could type, on stderr")
+STYLE = arg(
+    "--style",
+    default="",
+    choices=("nft", "iptables"),
+    metavar="STYLE",
+    help="in whose words the firewall is told: nft or iptables (default: those of the firewall that holds the rules)",
+)
 QUIET = flag("-q", "--quiet", help="print names alone")
 FILE = text(
     "-f", "--file", metavar="FILE", help="topology file (default: nsbridge.yaml, compose.yaml, … in this directory)"

@@ -45,7 +45,7 @@ def up(host: Host, args: Any) -> int:
     only = tuple(args.services)
     wish = {"only": only, "remove_orphans": args.remove_orphans, "recreate": args.force_recreate}
     if args.dry_run:
-        _show_plan(engine.decide(host, topology, **wish), host, commands=args.show_commands)
+        _show_plan(engine.decide(host, topology, **wish), host, args)
         return 0
     seen = positions(host)
     decision = engine.up(host, topology, **wish)
@@ -118,18 +118,18 @@ def plan(host: Host, args: Any) -> None:
     if args.json:
         output.as_json([_change_record(change, steps=True) for change in decision.changes])
     else:
-        _show_plan(decision, host, commands=args.show_commands)
+        _show_plan(decision, host, args)
 
 
-def _show_plan(decision: Decision, host: Host, *, commands: bool) -> None:
+def _show_plan(decision: Decision, host: Host, args: Any) -> None:
     for remark in decision.remarks:
         host.say(remark)
     if not decision.changes:
         output.line("nothing to do: everything is as the file says")
-    if commands:
+    if args.show_commands:
         from nsbridge.frontends.cli.telling import show_changes
 
-        show_changes(decision.changes)
+        show_changes(host, args, decision.changes)
         return
     for change in decision.changes:
         output.line(_headline(change))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nsbridge.frontends.cli.shared import FILE, JSON, PROJECT
+from nsbridge.frontends.cli.shared import FILE, JSON, PROJECT, STYLE
 from nsbridge.frontends.cli.verb import Verb, arg, flag
 
 _PATH = arg(
@@ -12,13 +12,6 @@ _PATH = arg(
     metavar="FILE",
     help="topology file, up or not (default: what is up on this host)",
 )
-_STYLE = arg(
-    "--style",
-    default="nft",
-    choices=("nft", "iptables"),
-    metavar="STYLE",
-    help="how the firewall is told: nft (default) or iptables",
-)
 
 TELLING = (
     Verb(
@@ -26,10 +19,11 @@ TELLING = (
         "looking",
         "Print a shell script that builds by hand what a file describes, or what is up",
         "script:script",
-        (_PATH, FILE, PROJECT, flag("--down", help="the script that takes it away again"), _STYLE),
+        (_PATH, FILE, PROJECT, flag("--down", help="the script that takes it away again"), STYLE),
         about="Each part with its reason, in the order in which one would explain it. A test runs such scripts: what\n"
-        "the kernel then holds is what nsbridge would have made. Commands of services aren't started by it.",
-        examples=("script examples/docker-bridge.yaml", "script --down", "script > by-hand.sh"),
+        "the kernel then holds is what nsbridge would have made. With --style iptables its rules are shorter than\n"
+        "those that nsbridge keeps in iptables, and every packet fares the same. It starts no commands of services.",
+        examples=("script examples/docker-bridge.yaml", "script --style iptables", "script --down > undo.sh"),
     ),
     Verb(
         "graph",
