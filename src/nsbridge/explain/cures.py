@@ -232,6 +232,8 @@ _DISCOVERY = (135, 136)
 def _nft_match(packet: Packet) -> str:
     ip = "ip" if packet.daddr.version == 4 else "ip6"
     words = []
+    if packet.family == "arp":
+        return f"arp saddr ip {packet.saddr}"
     if packet.icmp_type in _DISCOVERY:
         return "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
     if packet.ct.reply:

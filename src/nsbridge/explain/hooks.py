@@ -69,6 +69,7 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "", priorities
         packet, met = passing.packet, passing.met
     else:
         packet, met = outcome.packet, outcome.met
+        _turns(walk, outcome)
     walk.packet = packet
     if before.icmp_type not in DISCOVERY:
         walk.passings.append(Passing(walk.netns, name, layer or before.family, met, len(walk.hops), before))
@@ -100,6 +101,13 @@ def _tell(walk: Walk, name: str, layer: str, before: Packet, met: Sequence[Met])
         walk.hop(
             name, "conntrack", f"{before.of} → {before.to} becomes {packet.of} → {packet.to}", "a known connection"
         )
+
+
+def _turns(walk: Walk, outcome: Outcome) -> None:
+    """Where a rule sends one here and the next one there, the first is followed, and the others are named."""
+    others = [way.packet.to for way in outcome.ways if way.packet.to != outcome.packet.to]
+    if outcome.verdict == "accept" and others:
+        walk.assumed[f"it is the turn of {outcome.packet.to}; others go to {', '.join(dict.fromkeys(others))}"] = None
 
 
 def _ended(walk: Walk, name: str, outcome: Outcome, layer: str) -> None:

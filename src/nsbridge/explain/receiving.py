@@ -75,12 +75,14 @@ def input_route(walk: Walk) -> Stage | None:
         walk.hop("route", found.thing, "local", "an address of this namespace" if found.kind == "local" else "")
         return input_
     walk.gateway = found.via
-    culprit = cures.not_forwarding(walk)
+    # IPv6 looks for a route first, and says that there is none even where nothing is forwarded (ip6_pkt_discard).
+    nowhere = found.kind in ("none", *NOWHERE)
+    culprit = None if nowhere and walk.version == 6 else cures.not_forwarding(walk)
     if culprit is not None:
         walk.hop("route", culprit.thing, "drop", culprit.why)
         walk.end(DROPPED, culprit)
         return None
-    if found.kind in ("none", *NOWHERE):
+    if nowhere:
         culprit = cures.no_route(walk, found)
         walk.hop("route", found.thing, "drop", culprit.why)
         walk.end(DROPPED if found.kind == "blackhole" else REFUSED, culprit)
@@ -145,7 +147,6 @@ def forward(walk: Walk) -> Stage | None:
         walk.change(ttl=ttl - 1)
     if not fire(walk, "forward"):
         return None
-    walk.change(iif="")
     return leaving
 
 

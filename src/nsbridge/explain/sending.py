@@ -94,9 +94,13 @@ def leaving(walk: Walk) -> Stage | None:
 
 
 def postrouting(walk: Walk) -> Stage | None:
-    """The postrouting hook: source addresses are rewritten, and conntrack confirms the connection."""
+    """The postrouting hook: source addresses are rewritten, and conntrack confirms the connection.
+
+    It is shown by which link a forwarded packet came in (ip_output, since Linux 5.6).
+    """
     if not fire(walk, "postrouting"):
         return None
+    walk.change(iif="")
     full = cures.conntrack_full(walk)
     if full is not None and walk.packet.ct.state == "new":
         walk.hop("conntrack", full.thing, "drop", full.why)
