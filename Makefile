@@ -6,6 +6,7 @@ PY := $(VENV)/bin/python
 # Each worker of the kernel tests is a throwaway host of its own (docs/adr/0007).
 WORKERS := 2
 WORKER := popen//python=$(PY) -m nsbridge.kernel.sandbox -- $(PY)
+SANDBOX := $(PY) -m nsbridge.kernel.sandbox --
 # Debian keeps nft and iptables where an ordinary user's PATH doesn't look.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -29,8 +30,9 @@ test-netns: $(VENV)/dev oracles ## Tests on a real kernel, inside throwaway host
 fuzz-reach: $(VENV)/dev oracles ## Reachability in worlds drawn at random (EXAMPLES=200 SEED=1)
 	EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) $(SANDBOX) $(PY) -m pytest -s tests/netns/test_reach_drawn.py
 
-fuzz-explain: $(VENV)/dev oracles ## Every breakage, every question: what explain foresees beside what really happens
-	EXPLAIN_ALL=1 $(SANDBOX) $(PY) -m pytest -q tests/netns/test_breakages.py
+fuzz-explain: $(VENV)/dev oracles ## What explain foretells beside real packets: drawn worlds, then every breakage (EXAMPLES=100 SEED=1)
+	EXAMPLES=$(or $(EXAMPLES),100) SEED=$(or $(SEED),$(shell date +%s)) $(SANDBOX) $(PY) -m pytest -s tests/netns/test_explain_drawn.py
+	EXPLAIN_ALL=1 $(SANDBOX) $(PY) -m pytest -q tests/netns/test_breakages.py tests/netns/test_trace.py
 
 check: $(VENV)/dev ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nsbridge.api.network import Network
     from nsbridge.api.options import NetworkOptions
     from nsbridge.api.topology import Lab, down, planned, up
+    from nsbridge.api.tracing import Tracing, traced
     from nsbridge.api.words import Place
     from nsbridge.engine.doctor import Finding
     from nsbridge.engine.topology import Change, Decision
@@ -70,6 +71,7 @@ __all__ = [
     "PublishedPort",
     "StaticRoute",
     "Taken",
+    "Tracing",
     "Unsupported",
     "doctor",
     "down",
@@ -81,6 +83,7 @@ __all__ = [
     "policies",
     "run",
     "throwaway",
+    "traced",
     "up",
 ]
 
@@ -93,6 +96,7 @@ _HOMES = {
     "api.network": "Network",
     "api.options": "NetworkOptions",
     "api.topology": "Lab down planned up",
+    "api.tracing": "Tracing traced",
     "api.words": "Place",
     "engine.doctor": "Finding",
     "engine.topology": "Change Decision",

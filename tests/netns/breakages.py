@@ -103,7 +103,16 @@ BREAKAGES = (
     Breakage("IPv6 turned off inside", "ip netns exec web sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1",
              "outside host:8080 -6", "net.ipv6.conf.eth0.disable_ipv6=1", "nsbridge mend",
              ("outside", "2001:db8:1::1", "8080")),
+    Breakage("the bridge's address taken away", "ip address del 10.77.0.1/24 dev nsb-front", "outside host:8080",
+             "10.77.0.1/24 on nsb-front", "nsbridge mend", PUBLISHED),
     # other people's rules
+    Breakage("somebody's redirect of the same port", "iptables -t nat -I PREROUTING -p tcp --dport 8080 -j REDIRECT "
+             "--to-ports 9", "outside host:8080", "REDIRECT", "nft delete rule ip nat PREROUTING", PUBLISHED, "S7"),
+    Breakage("a port hidden from conntrack", "iptables -t raw -I PREROUTING -p tcp --dport 8080 -j NOTRACK",
+             "outside host:8080", "NOTRACK", "nft delete rule ip raw", PUBLISHED),
+    Breakage("a rule that lets packets go no further", "iptables -t mangle -A PREROUTING -i up0 -j TTL --ttl-set 1",
+             "outside host:8080", "--ttl-set 1", "iptables-nft -t mangle -I", PUBLISHED, "",
+             "iptables -t mangle -F PREROUTING"),
     Breakage("a forward policy that came after us", "nft 'add table inet theirs; add chain inet theirs f "
              "{ type filter hook forward priority filter; policy drop; }'", "outside host:8080",
              "inet theirs f", "nsbridge mend", PUBLISHED, "6", "nft delete table inet theirs"),

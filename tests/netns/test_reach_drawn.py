@@ -67,12 +67,16 @@ PATIENCE_S, SILENCE_S = 2.0, 0.12
 
 
 class Servers:
-    """Sockets in many namespaces, served by one thread: each answers with its name and whom it saw."""
+    """Sockets in many namespaces, served by one thread: each answers with its name and whom it saw.
+
+    heard: which datagrams were, each with who heard it and whom it saw.
+    """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._end = False
         self.forged: set[bytes] = set()
+        self.heard: dict[bytes, tuple[str, str, int]] = {}
         self._thread = threading.Thread(target=self._serve)
 
     def add(self, name: str, ns: str | None, kind: int, address: str, port: int) -> None:
@@ -98,13 +102,14 @@ class Servers:
                     if sock.type == socket.SOCK_STREAM:
                         client, peer = sock.accept()
                         with client:
-                            client.sendall(json.dumps([key.data, plain(peer[0])]).encode())
+                            client.sendall(json.dumps([key.data, plain(peer[0]), peer[1]]).encode())
                     else:
                         said, peer = sock.recvfrom(100)
                         if said.startswith(FORGED):
                             self.forged.add(said)
                             continue
-                        sock.sendto(json.dumps([key.data, plain(peer[0])]).encode(), peer)
+                        self.heard[said] = (key.data, plain(peer[0]), peer[1])
+                        sock.sendto(json.dumps(self.heard[said]).encode(), peer)
 
     def __enter__(self) -> Servers:
         self._thread.start()
@@ -191,7 +196,7 @@ def answers(
                 try:
                     said = sock.recv(1000)
                     if said:
-                        server, source = json.loads(said)
+                        server, source, _ = json.loads(said)
                         found[key.data] = (server, source)
                 except OSError:
                     pass

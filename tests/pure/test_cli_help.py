@@ -14,7 +14,7 @@ import pytest
 
 from nsbridge.frontends.cli import main as cli
 from nsbridge.frontends.cli.parser import Usage, group_help, help_text, overview, parser_for
-from nsbridge.frontends.cli.table import VERBS, find
+from nsbridge.frontends.cli.table import find, verbs
 from nsbridge.frontends.cli.verb import GROUPS, Verb
 
 SRC = Path(cli.__file__).parents[3]
@@ -31,7 +31,7 @@ def run(*argv: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=named)
+@pytest.mark.parametrize("verb", verbs(), ids=named)
 def test_every_verb_has_help_with_an_example(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
     if verb.name != "demo":
         assert cli.main([*verb.name.split(), "--help"]) == 0
@@ -49,7 +49,7 @@ def test_every_verb_has_help_with_an_example(verb: Verb, capsys: pytest.CaptureF
         assert meaning in helped
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=named)
+@pytest.mark.parametrize("verb", verbs(), ids=named)
 def test_examples_parse(verb: Verb) -> None:
     for example in verb.examples:
         words = shlex.split(example.partition(" > ")[0].partition(" && ")[0])
@@ -59,7 +59,7 @@ def test_examples_parse(verb: Verb) -> None:
         parser_for(verb).parse_args(words[found[1] :])
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=named)
+@pytest.mark.parametrize("verb", verbs(), ids=named)
 def test_a_verb_leads_to_a_function_that_takes_what_it_is_given(verb: Verb) -> None:
     module, _, name = verb.run.partition(":")
     if module == "demo" and not (Path(cli.__file__).parent / "demo.py").exists():
@@ -69,7 +69,7 @@ def test_a_verb_leads_to_a_function_that_takes_what_it_is_given(verb: Verb) -> N
     assert verb.group in GROUPS
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=named)
+@pytest.mark.parametrize("verb", verbs(), ids=named)
 def test_json_is_documented_where_it_is_offered(verb: Verb) -> None:
     if any("--json" in one.flags for one in verb.arguments) and verb.name not in ("gc", "mend"):
         assert verb.fields
@@ -79,7 +79,7 @@ def test_the_overview_has_every_verb_in_its_group(capsys: pytest.CaptureFixture[
     assert cli.main([]) == cli.main(["--help"]) == cli.main(["help"]) == 0
     out = capsys.readouterr().out
     assert out == overview() * 3
-    for verb in VERBS:
+    for verb in verbs():
         assert f"  {verb.name:16}  {verb.summary}\n" in out
     assert [line[:-1] for line in overview().splitlines() if line.rstrip(":") in GROUPS] == list(GROUPS)
 
@@ -93,7 +93,7 @@ def test_a_group_of_verbs_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_two_verbs_share_a_name() -> None:
-    every = [name for verb in VERBS for name in (verb.name, *verb.aliases)]
+    every = [name for verb in verbs() for name in (verb.name, *verb.aliases)]
     assert len(every) == len(set(every))
 
 
@@ -137,7 +137,7 @@ def test_completions_know_every_verb(shell: str) -> None:
         assert done.returncode == 3
         return
     assert done.returncode == 0, done.stderr
-    for word in {word for verb in VERBS for word in verb.name.split()}:
+    for word in {word for verb in verbs() for word in verb.name.split()}:
         assert word in done.stdout
     assert "--remove-orphans" in done.stdout or "remove-orphans" in done.stdout
 

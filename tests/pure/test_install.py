@@ -49,6 +49,60 @@ def test_installed_it_starts_without_reading_our_files(tmp_path: Path) -> None:
     assert not sources_read(command)
 
 
+HOT_LINE = """
+import marshal, sys
+head = open({code!r}, "rb").read({size})
+sys.argv = ["nsbridge", "connect"]
+sys.path.append({src!r})
+there = {{}}
+run, *rest = marshal.loads(head)
+exec(run, there)
+there["use"]({code!r}, head, *rest)
+"""
+"""What the launcher does for a hot verb, up to where its modules are there."""
+
+
+def loaded_ahead(tmp_path: Path, program: str) -> str:
+    """Run a program after what the launcher does first for a hot verb."""
+    nsb("install", "--prefix", tmp_path)
+    (code,) = tmp_path.glob("lib/nsbridge/*.code")
+    size = int((tmp_path / "bin/nsbridge").read_text().split("O_CLOEXEC), ")[1].split(")")[0])
+    return run(sys.executable, "-IS", "-c", HOT_LINE.format(code=str(code), size=size, src=str(SRC)) + program)
+
+
+def test_a_hot_verb_has_its_modules_ahead_and_as_from_their_sources(tmp_path: Path) -> None:
+    said = loaded_ahead(
+        tmp_path,
+        "before = set(sys.modules)\n"
+        "import nsbridge.frontends.cli.endpoints, nsbridge.wiring, nsbridge.kernel.nftnetlink\n"
+        "from nsbridge.kernel import apply\n"
+        "from nsbridge.values import REGISTRY\n"
+        "assert nsbridge.kernel.apply is apply is sys.modules['nsbridge.kernel.apply']\n"
+        "print(len(set(sys.modules) - before), 'functools' in sys.modules, 'Endpoint' in REGISTRY)",
+    )
+    assert said.split() == ["0", "False", "True"]
+
+
+QUESTIONS = """
+import ipaddress as i
+texts = "10.0.0.1 127.0.0.1 0.0.0.0 169.254.1.1 224.0.0.1 192.0.0.9 240.0.0.1 8.8.8.8 :: ::1 fe80::1 fd00::2 ff02::1 "
+texts += "2001:db8::1 ::ffff:10.0.0.1 64:ff9b::1 2001:4860::8888"
+found = [i.ip_address(text) for text in texts.split()]
+found += [i.ip_interface(f"{one}/{one.max_prefixlen - 8}") for one in found] + [
+    i.ip_network(f"{one}/{one.max_prefixlen // 2}", strict=False) for one in found
+]
+ways = [way for way in "private global loopback link_local multicast reserved unspecified".split()]
+print([[getattr(one, "is_" + way) for way in ways] + [str(one), hash(one) % 1] for one in found])
+print([[op(one, two) for op in (one.__class__.__lt__, one.__class__.__le__, one.__class__.__gt__, one.__class__.__ge__)]
+    for one in found for two in found if type(one) is type(two) and one.version == two.version])
+print([str(one.ip) for one in found if hasattr(one, "network") and one in one.network], found[0] < found[1])
+"""
+
+
+def test_addresses_without_functools_are_those_of_the_interpreter(tmp_path: Path) -> None:
+    assert loaded_ahead(tmp_path, QUESTIONS) == run(sys.executable, "-IS", "-c", QUESTIONS)
+
+
 def test_again_is_the_same_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
     nsb("install", "--prefix", tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
@@ -99,6 +153,13 @@ def test_without_its_file_of_code_it_starts_all_the_same(copied: tuple[Path, Pat
     code.unlink()
     assert run(command, "version") == nsb("version")
     assert package.is_dir()
+
+
+def test_a_hot_module_that_was_changed_is_what_runs(copied: tuple[Path, Path]) -> None:
+    package, command = copied
+    module = package / "frontends/cli/plain.py"
+    module.write_text(module.read_text() + "\nprint('edited')\n")
+    assert run(command, "connect", "--help").startswith("edited\n")
 
 
 def test_an_error_still_shows_where_it_happened(copied: tuple[Path, Path]) -> None:

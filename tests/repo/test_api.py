@@ -34,6 +34,7 @@ with nsbridge.up("file.yaml") as lab:
     reveal_type(lab["one"].address)  # note: IPv4Address
 reveal_type(nsbridge.planned().changes[0].why)  # note: str
 reveal_type(nsbridge.explained("host", "outside").fix)  # note: tuple[str, ...]
+reveal_type(nsbridge.traced("host", "outside").differences)  # note: tuple[str, ...]
 try:
     nsbridge.down()
 except nsbridge.NotFound as err:

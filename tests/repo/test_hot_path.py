@@ -92,7 +92,8 @@ HOT_VERBS |= dict.fromkeys(("port", "ps"), "nsbridge.frontends.cli.looking")
 
 EXPLAINING = tuple(
     f"nsbridge.{name}"
-    for name in "firewall.seen firewall.evaluate firewall.words firewall.planned kernel.fw kernel.xt".split()
+    for name in "firewall.seen firewall.evaluate firewall.words firewall.planned firewall.tracing kernel.fw kernel.xt "
+    "kernel.tracer kernel.sendprobe".split()
 )
 """How modules begin that read and follow other people's rules."""
 

@@ -17,7 +17,7 @@ from nsbridge.files.netshape import DriverOptionsShape, IpamShape, NetworkShape,
 from nsbridge.files.shape import AttachmentShape, PlaceOptionsShape, ServiceShape
 from nsbridge.frontends.cli.networks import OPTIONS
 from nsbridge.frontends.cli.shared import ALIAS, IP, IP6, LINK, MAC
-from nsbridge.frontends.cli.table import VERBS
+from nsbridge.frontends.cli.table import verbs
 from nsbridge.model import limits, network
 from nsbridge.model.service import Attachment, Service
 
@@ -104,7 +104,7 @@ def said(rows: list[tuple[str, str, str, str]], column: int) -> set[str]:
 
 def flags(name: str) -> set[str]:
     """The long flags and the positionals of a verb, without what is said of the host."""
-    verb = next(verb for verb in VERBS if verb.name == name)
+    verb = next(verb for verb in verbs() if verb.name == name)
     words = [one.options["metavar"] if one.positional else f"--{one.dest.replace('_', '-')}" for one in verb.arguments]
     return set(words) - {"--show-commands", "--firewall"}  # about the telling, and about the host
 

@@ -9,7 +9,7 @@ from nsbridge.explain.intents import Records, better
 from nsbridge.explain.path import ARRIVES, Culprit, walk
 from nsbridge.explain.planned import ASSUMED, PlannedSource
 from nsbridge.explain.world import World
-from nsbridge.state.things import Sysctl
+from nsbridge.state.things import Address, Sysctl
 from nsbridge.store import leases
 from nsbridge.values import Value
 
@@ -78,8 +78,13 @@ def explain(
             path = _walked(foreseen.host, world, asked)
             return Told(asked, path.replace(assumed=(*path.assumed, ASSUMED)))
     asked = asking.understood(host, world, source, target, version=version, size=size)
+    return Told(asked, predict(host, world, asked))
+
+
+def predict(host: Host, world: World, asked: Asked) -> Path:
+    """Return the path of a question that was understood."""
     path = _walked(host, world, asked)
-    return Told(asked, path.replace(culprit=_mendable(host, path.culprit, path)))
+    return path.replace(culprit=_mendable(host, path.culprit, path))
 
 
 def _walked(host: Host, world: World, asked: Asked) -> Path:
@@ -141,7 +146,7 @@ def _mendable(host: Host, culprit: Culprit | None, path: Path) -> Culprit | None
         why = f"it left with the address of an endpoint, which nobody out there knows: {named} should be masqueraded"
         return Culprit("ours", "", "inet nsbridge sources: no masquerade", why, (cures.MEND,))
     if culprit.kind == "route" and culprit.thing != "no route":
-        return culprit  # one too many, not one too few
+        return _lost_address(host, path) or culprit  # one too many, not one too few
     spaces = {hop.netns for leg in (path.out, path.back) if leg is not None for hop in leg.hops} | {culprit.netns}
     about = {path.out.packet.saddr, path.out.packet.daddr}
     names = {
@@ -151,6 +156,16 @@ def _mendable(host: Host, culprit: Culprit | None, path: Path) -> Culprit | None
     }
     there = [thing for thing in mend.told(mend.lost(host, names or {"-"})) if _concerns(thing, culprit)]
     return culprit.replace(fix=(cures.MEND,)) if there else culprit
+
+
+def _lost_address(host: Host, path: Path) -> Culprit | None:
+    """A bridge that has lost its address has lost the route to its network: packets take another one."""
+    to = path.out.packet.daddr
+    for thing in mend.told(mend.lost(host, {"-"})):
+        if isinstance(thing, Address) and not thing.netns and to in thing.address.network:
+            why = f"{thing.link} has lost its address {thing.address}, and with it the route to {to}"
+            return Culprit("address", "", f"{thing.address} on {thing.link}", why, (cures.MEND,))
+    return None
 
 
 def _concerns(thing: Thing, culprit: Culprit) -> bool:

@@ -49,6 +49,7 @@ class Operation:
         self.path = ""
         self._fd = -1
         self._owes = False
+        self._made: set[str] = set()
 
     def __enter__(self) -> Operation:
         # Names sort by age: what was begun later is undone first. One boot, so the clock doesn't go back.
@@ -99,6 +100,7 @@ class Operation:
             return False
         self._append(Wrote(path))
         if files.create(f"{self.store.root}/{path}", text):
+            self._made.add(path)
             return True
         self.entries.pop()
         return False
@@ -109,7 +111,8 @@ class Operation:
 
     def replace(self, path: str, text: str) -> None:
         """Give a file a new text."""
-        self._append(Wrote(path, files.read(f"{self.store.root}/{path}")))
+        if path not in self._made:  # what this operation made goes as a whole, whatever it says by then
+            self._append(Wrote(path, files.read(f"{self.store.root}/{path}")))
         files.replace(f"{self.store.root}/{path}", text)
 
     def turning(self, proto: Proto, port: int, network: str, endpoint: str) -> None:

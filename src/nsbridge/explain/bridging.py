@@ -12,11 +12,17 @@ from nsbridge.explain.crossing import Station, Wire, cross, mistaken, station
 from nsbridge.explain.hooks import fire
 from nsbridge.explain.path import DROPPED, LOST, Culprit
 from nsbridge.explain.routing import lookup
+from nsbridge.firewall.evaluate import EVERY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nsbridge.explain.path import Stage, Walk
     from nsbridge.explain.world import SeenLink
+
+
+_BRIDGE_CALLS = 0
+"""Priority of br_netfilter among the hooks of a bridge (NF_BR_PRI_BRNF). It was there first, and of equals the younger
+one comes first."""
 
 
 def shows(walk: Walk, bridge: SeenLink) -> bool:
@@ -118,12 +124,18 @@ def forward(walk: Walk) -> Stage | None:
     if _closed(walk, port) or _kept_apart(walk, source, port):
         return None
     shown = shows(walk, bridge)
+    frame = {"iif": came, "oif": port.name, "iif_port": "", "oif_port": ""}
+    walk.change(**frame)
+    if not fire(walk, "forward", layer="bridge", priorities=(EVERY[0], _BRIDGE_CALLS if shown else EVERY[1])):
+        return None
     if shown:
         walk.change(iif=name, oif=name, iif_port=came, oif_port=port.name)
         if not fire(walk, "forward"):
             return None
-    walk.change(iif=came, oif=port.name, iif_port="", oif_port="")
-    if not fire(walk, "forward", layer="bridge") or not fire(walk, "postrouting", layer="bridge"):
+        walk.change(**frame)
+        if not fire(walk, "forward", layer="bridge", priorities=(_BRIDGE_CALLS + 1, EVERY[1])):
+            return None
+    if not fire(walk, "postrouting", layer="bridge"):
         return None
     if shown:
         walk.change(iif="", oif=name, oif_port=port.name)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _VALID = ("permanent", "reachable", "stale", "delay", "probe")
 _SOLICIT, _ADVERTISE = 135, 136
+_SOLICITED = 0xFF02_0000_0000_0000_0000_0001_FF00_0000
 _NEVER = 8
 """Of arp_ignore: answer nobody."""
 
@@ -142,7 +143,7 @@ def neighbour(walk: Walk) -> Stage | None:
     if found is None:
         _nobody(walk, link, at, address)
         return None
-    if mistaken(walk, link, found, address) or (not known and not discovered(walk, link, found)):
+    if mistaken(walk, link, found, address) or (not known and not discovered(walk, link, found, address)):
         return None
     walk.station = (found.netns, found.link.name)
     walk.change(ether_saddr=link.mac, ether_daddr=found.link.mac)
@@ -168,27 +169,72 @@ def mistaken(walk: Walk, link: SeenLink, found: Station, address: Address_) -> b
     return True
 
 
-def discovered(walk: Walk, link: SeenLink, found: Station) -> bool:
-    """Tell whether IPv6 neighbour discovery gets through the rules of both: it is made of packets (RFC 4861 §7.2)."""
+def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) -> bool:
+    """Tell whether the question for a MAC and its answer get through the rules on their way.
+
+    ARP meets those of the bridge alone; IPv6's neighbour discovery is made of packets (RFC 4861 §7.2).
+    """
+    asker = _asker(walk, link)
+    if not _frame_heard(walk, link, found, address, asker):
+        return False
     if walk.version == 4:
         return True
     kept = walk.packet, walk.netns
     asks = kept[0].replace(
-        proto="icmpv6", sport=None, dport=None, icmp_code=0, flags=(), ct=Ct("untracked"), tracked=True
+        proto="icmpv6", sport=None, dport=None, icmp_code=0, flags=(), ct=Ct("untracked"), tracked=True, ttl=255, mark=0
     )
-    for netns, name, kind, iif, oif in (
-        (walk.netns, "output", _SOLICIT, "", link.name),
-        (found.netns, "input", _SOLICIT, found.link.name, ""),
-        (found.netns, "output", _ADVERTISE, "", found.link.name),
-        (walk.netns, "input", _ADVERTISE, link.name, ""),
+    for netns, names, kind, iif, oif in (
+        (walk.netns, ("output", "postrouting"), _SOLICIT, "", link.name),
+        (found.netns, ("prerouting", "input"), _SOLICIT, found.link.name, ""),
+        (found.netns, ("output", "postrouting"), _ADVERTISE, "", found.link.name),
+        (walk.netns, ("prerouting", "input"), _ADVERTISE, link.name, ""),
     ):
-        if not present(walk, name, ("ip6", "inet")) and netns == walk.netns:
-            continue
-        walk.netns, walk.packet = netns, asks.replace(icmp_type=kind, iif=iif, oif=oif, local=not iif, mark=0)
-        if not fire(walk, name):
-            return False
-        walk.netns, walk.packet = kept[1], kept[0]
+        saddr, daddr = (asker, _asked_by_all(address)) if kind == _SOLICIT else (address, asker)
+        walk.netns = netns
+        walk.packet = asks.replace(icmp_type=kind, iif=iif, oif=oif, local=not iif, saddr=saddr, daddr=daddr)
+        for name in names:
+            if present(walk, name, ("ip6", "inet")) and not fire(walk, name):
+                return False
+    walk.packet, walk.netns = kept
     return True
+
+
+def _asker(walk: Walk, link: SeenLink) -> Address_:
+    """Whose name is in the question: the packet's own sender if he lives here, or the link's (ndisc_solicit)."""
+    own = walk.space.owner(walk.packet.saddr)
+    if walk.version == 4 or (own is not None and own.link == link.name):
+        return walk.packet.saddr
+    local = (one.address.ip for one in walk.space.addresses_on(link.name, 6) if one.address.ip.is_link_local)
+    return next(local, walk.packet.saddr)
+
+
+def _frame_heard(walk: Walk, link: SeenLink, found: Station, address: Address_, asker: Address_) -> bool:
+    """Tell whether the frame that tells a MAC comes in by its sender's port."""
+    at = wire(walk.world, walk.netns, link)
+    if not found.port or not at.bridge:
+        return True
+    kept = walk.packet, walk.netns
+    arp = walk.version == 4
+    walk.netns = at.netns
+    walk.packet = kept[0].replace(
+        family="arp" if arp else "ip6", proto="" if arp else "icmpv6", icmp_type=None if arp else _ADVERTISE,
+        icmp_code=None if arp else 0, sport=None, dport=None, flags=(), saddr=address, daddr=asker, ct=Ct(),
+        tracked=False, local=False, mark=0, ttl=None if arp else 255, iif=found.port, oif="", iif_port="",
+        ether_saddr=found.link.mac, ether_daddr=link.mac,
+    )  # fmt: skip
+    if not fire(walk, "prerouting", layer="bridge"):
+        return False
+    if link.kind == "bridge" and not fire(walk, "input", layer="bridge"):
+        return False
+    walk.packet, walk.netns = kept
+    return True
+
+
+def _asked_by_all(address: Address_) -> Address_:
+    """The group that somebody with this address listens to (RFC 4291 §2.7.1)."""
+    from ipaddress import IPv6Address
+
+    return IPv6Address(_SOLICITED | int(address) & 0xFFFFFF)
 
 
 def _nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> None:

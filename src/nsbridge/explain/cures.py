@@ -232,6 +232,8 @@ _DISCOVERY = (135, 136)
 def _nft_match(packet: Packet) -> str:
     ip = "ip" if packet.daddr.version == 4 else "ip6"
     words = []
+    if packet.family == "arp":
+        return f"arp saddr ip {packet.saddr}"
     if packet.icmp_type in _DISCOVERY:
         return "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
     if packet.ct.reply:
@@ -276,6 +278,16 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
 
 def rewriting(walk: Walk, met: Met) -> Culprit:
     """Somebody else's rule that sends packets elsewhere."""
+    return _without(walk, met, f"somebody else's rule sends it to {walk.packet.to}")
+
+
+def untracking(walk: Walk, met: Met) -> Culprit:
+    """A rule that hides packets from conntrack: then no address of theirs is rewritten, there and back."""
+    return _without(walk, met, f"a rule hides it from conntrack, so {called(walk.netns)} rewrites no address of it")
+
+
+def _without(walk: Walk, met: Met, why: str) -> Culprit:
+    """Blame a rule; without it the packet would get through."""
     from nsbridge.explain.hooks import place
 
     if met.backend == "iptables-legacy":
@@ -283,8 +295,17 @@ def rewriting(walk: Walk, met: Met) -> Culprit:
         fix = f"{program} -t {met.table} -D {met.chain} {met.index + 1}"
     else:
         fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"
-    why = f"somebody else's rule sends it to {walk.packet.to}"
     return Culprit("rule", walk.netns, f"{place(met)}: {met.text}", why, (within(walk.netns, fix),))
+
+
+def shortening(walk: Walk, met: Met, before: Packet) -> Culprit:
+    """A rule that gives a packet so few hops to live that whoever would forward it drops it (RFC 1812, 5.3.1)."""
+    from nsbridge.explain.hooks import place
+
+    why = f"a rule of {called(walk.netns)} lowered its TTL, and it has run out"
+    return Culprit(
+        "rule", walk.netns, f"{place(met)}: {met.text}", why, (within(walk.netns, _accept(met, before, "")),)
+    )
 
 
 def _accept(met: Met, packet: Packet, layer: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from nsbridge.explain.world import Space, World
+    from nsbridge.firewall.evaluate import Met
     from nsbridge.firewall.packet import Packet
     from nsbridge.state.things import Address_
 
@@ -54,6 +55,21 @@ class Hop(Value):
     packet: Packet
 
 
+class Passing(Value):
+    """A hook it came to, and every rule that applied to it there, those that only lead to others too.
+
+    layer: ``ip``, ``ip6``, ``bridge`` or ``netdev``. at: the place, among the hops, of the first that it makes.
+    packet: as it came.
+    """
+
+    netns: str
+    hook: str
+    layer: str
+    met: tuple[Met, ...]
+    at: int
+    packet: Packet
+
+
 class Culprit(Value):
     """Why it doesn't arrive.
 
@@ -81,7 +97,10 @@ class Question(Value):
 
 
 class Leg(Value):
-    """One direction. fate: see above. netns: where it ended; packet: as it was there. to: who took it, in words."""
+    """One direction. fate: see above. netns: where it ended; packet: as it was there. to: who took it, in words.
+
+    passings: the hooks it came to, in order.
+    """
 
     fate: str
     hops: tuple[Hop, ...]
@@ -89,6 +108,7 @@ class Leg(Value):
     packet: Packet
     to: str = ""
     said: str = ""
+    passings: tuple[Passing, ...] = ()
 
 
 class Path(Value):
@@ -186,6 +206,7 @@ class Walk:
         self.netns = question.start or ""
         self.back = False
         self.hops: list[Hop] = []
+        self.passings: list[Passing] = []
         self.known: dict[str, list[Tracked]] = {}
         self.entered: Flow | None = None
         self.fate = ""
@@ -201,6 +222,7 @@ class Walk:
         self.gateway: Address_ | None = None
         self.station: tuple[str, str] = ("", "")
         self.rewriter: Culprit | None = None
+        self.shortener: Culprit | None = None
         self.stolen = ""
         self.many = False
 
@@ -279,7 +301,7 @@ class Walk:
 
     def leg(self) -> Leg:
         """What became of this direction."""
-        return Leg(self.fate, tuple(self.hops), self.netns, self.packet, self.to, self.said)
+        return Leg(self.fate, tuple(self.hops), self.netns, self.packet, self.to, self.said, tuple(self.passings))
 
     def run(self, stage: Stage | None) -> Leg:
         """Go on from a stage to the end."""
@@ -321,7 +343,7 @@ def walk(world: World, question: Question) -> Path:
 
 def _answer(going: Walk, send: Stage, out: Leg) -> Leg:
     """Send the answer off where the packet was delivered, and see that it is the one the sender waits for."""
-    going.hops, going.back, going.fate, going.bridged = [], True, "", ("", "")
+    going.hops, going.passings, going.back, going.fate, going.bridged = [], [], True, "", ("", "")
     going.packet = answer_to(out.packet)
     going.ip_seen = False
     asked = going.question
@@ -329,12 +351,15 @@ def _answer(going: Walk, send: Stage, out: Leg) -> Leg:
     if leg.fate == LEFT and asked.link and leg.packet.daddr != asked.packet.saddr:
         leg = leg.replace(fate=LOST)
     if leg.fate in (ARRIVES, LEFT) and leg.packet.saddr != asked.packet.daddr:
-        going.culprit = Culprit(
+        why = (
+            f"asked was {asked.packet.to}, so the sender doesn't know it: it took another way back, past the conntrack "
+            "that would have rewritten it"
+        )
+        going.culprit = going.rewriter or Culprit(
             "nat",
             leg.netns,
             f"the answer comes from {leg.packet.of}",
-            f"asked was {asked.packet.to}, so the sender doesn't know it: it took another way back, past the conntrack "
-            "that would have rewritten it",
+            why,
         )
         return leg.replace(fate=LOST)
     return leg

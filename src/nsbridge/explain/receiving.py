@@ -75,12 +75,14 @@ def input_route(walk: Walk) -> Stage | None:
         walk.hop("route", found.thing, "local", "an address of this namespace" if found.kind == "local" else "")
         return input_
     walk.gateway = found.via
-    culprit = cures.not_forwarding(walk)
+    # IPv6 looks for a route first, and says that there is none even where nothing is forwarded (ip6_pkt_discard).
+    nowhere = found.kind in ("none", *NOWHERE)
+    culprit = None if nowhere and walk.version == 6 else cures.not_forwarding(walk)
     if culprit is not None:
         walk.hop("route", culprit.thing, "drop", culprit.why)
         walk.end(DROPPED, culprit)
         return None
-    if found.kind in ("none", *NOWHERE):
+    if nowhere:
         culprit = cures.no_route(walk, found)
         walk.hop("route", found.thing, "drop", culprit.why)
         walk.end(DROPPED if found.kind == "blackhole" else REFUSED, culprit)
@@ -135,9 +137,16 @@ def forward(walk: Walk) -> Stage | None:
     """Forwarded: the forward hook, then out as if sent here."""
     from nsbridge.explain.sending import leaving
 
+    ttl = walk.packet.ttl
+    if ttl is not None:
+        if ttl <= 1:
+            why = f"its TTL has run out: {cures.called(walk.netns)} forwards it no more"
+            walk.hop("forward", f"TTL {ttl}", "drop", why)
+            walk.end(DROPPED, walk.shortener or Culprit("rule", walk.netns, f"TTL {ttl}", why))
+            return None
+        walk.change(ttl=ttl - 1)
     if not fire(walk, "forward"):
         return None
-    walk.change(iif="")
     return leaving
 
 
@@ -169,7 +178,7 @@ def deliver(walk: Walk) -> Stage | None:
     """To a socket, or to the kernel's own answer to an echo."""
     packet = walk.packet
     if walk.back:
-        walk.hop("socket", f"{packet.of} answers", "deliver")
+        walk.hop("socket", f"{packet.of if packet.icmp_type is None else packet.saddr} answers", "deliver")
         walk.end(ARRIVES, to=f"back at {packet.to}")
         return None
     if packet.proto in ("icmp", "icmpv6"):

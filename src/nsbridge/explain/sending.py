@@ -76,6 +76,10 @@ def output(walk: Walk) -> Stage | None:
     return leaving
 
 
+_PASSING = ("", "noqueue", "pfifo", "pfifo_fast", "bfifo", "fq", "fq_codel", "mq")
+"""Queue disciplines that drop nothing of a packet that comes alone."""
+
+
 def leaving(walk: Walk) -> Stage | None:
     """The way out of the namespace: no loopback source leaves by a real link unless it is allowed to."""
     packet = walk.packet
@@ -90,15 +94,22 @@ def leaving(walk: Walk) -> Stage | None:
 
 
 def postrouting(walk: Walk) -> Stage | None:
-    """The postrouting hook: source addresses are rewritten, and conntrack confirms the connection."""
+    """The postrouting hook: source addresses are rewritten, and conntrack confirms the connection.
+
+    It is shown by which link a forwarded packet came in (ip_output, since Linux 5.6).
+    """
     if not fire(walk, "postrouting"):
         return None
+    walk.change(iif="")
     full = cures.conntrack_full(walk)
     if full is not None and walk.packet.ct.state == "new":
         walk.hop("conntrack", full.thing, "drop", full.why)
         walk.end(DROPPED, full)
         return None
     walk.remember()
+    queue = walk.space.links[walk.packet.oif].queue
+    if queue not in _PASSING:
+        walk.assumed[f"the queue {queue} of {walk.packet.oif} ({cures.called(walk.netns)}) has room for it"] = None
     return too_big if walk.packet.length else neighbour
 
 

@@ -88,7 +88,8 @@ def rows(leg: Leg) -> list[tuple[str, str, str, str, str]]:
 # as data
 
 
-def _packet(packet: Packet) -> dict[str, Any]:
+def packet_record(packet: Packet) -> dict[str, Any]:
+    """A packet, as --json prints it."""
     return {
         "source": str(packet.saddr),
         "source_port": packet.sport if packet.icmp_type is None else None,
@@ -106,7 +107,7 @@ def _leg(leg: Leg | None) -> dict[str, Any] | None:
         "fate": leg.fate,
         "netns": leg.netns,
         "to": leg.to,
-        "packet": _packet(leg.packet),
+        "packet": packet_record(leg.packet),
         "hops": [
             {
                 "netns": hop.netns,
@@ -114,7 +115,7 @@ def _leg(leg: Leg | None) -> dict[str, Any] | None:
                 "thing": hop.thing,
                 "verdict": hop.verdict,
                 "why": hop.why,
-                "packet": _packet(hop.packet),
+                "packet": packet_record(hop.packet),
             }
             for hop in leg.hops
         ],
@@ -128,7 +129,7 @@ def record(path: Path, source: str) -> dict[str, Any]:
         "says": sentence(path, source),
         "arrives": path.arrives,
         "fate": path.fate,
-        "asked": _packet(path.question.packet),
+        "asked": packet_record(path.question.packet),
         "culprit": None
         if culprit is None
         else {

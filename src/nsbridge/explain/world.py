@@ -28,7 +28,7 @@ class SeenLink(Value):
     the bridge it is a port of. peer_index, peer_nsid: the other end of a veth pair, by index in the namespace of that
     id (-1 for its own). parent_index: of a macvlan or vlan. hairpin, isolated, forwarding: of a bridge port; a port in
     another STP state passes no frames. options: of a bridge, those that aren't the kernel's default. group: IFLA_GROUP.
-    xdp: a program looks at what comes in before anybody else.
+    xdp: a program looks at what comes in before anybody else. queue: the discipline by which it sends (tc(8)).
     """
 
     index: int
@@ -48,6 +48,7 @@ class SeenLink(Value):
     group: int = 0
     loopback: bool = False
     xdp: bool = False
+    queue: str = ""
 
     def option(self, name: str) -> int:
         """Return a bridge option that isn't at its default, 0 otherwise."""

@@ -79,6 +79,8 @@ _DST, _SRC = -100, 100
 _NAT_AT = {"prerouting": _DST, "output": _DST, "postrouting": _SRC, "input": _SRC}
 _NAT_KIND = {"prerouting": "dnat", "output": "dnat", "postrouting": "snat", "input": "snat"}
 _LAST = 1 << 31
+EVERY = (-_LAST, _LAST - 1)
+"""Priorities that a chain can have."""
 
 
 def base_chains(firewall: Firewall, name: str, layer: str, device: str = "") -> list[Base]:
@@ -101,17 +103,26 @@ def base_chains(firewall: Firewall, name: str, layer: str, device: str = "") -> 
 
 
 def hook(
-    firewall: Firewall, name: str, packet: Packet, around: Surroundings, *, layer: str = "", device: str = ""
+    firewall: Firewall,
+    name: str,
+    packet: Packet,
+    around: Surroundings,
+    *,
+    layer: str = "",
+    device: str = "",
+    priorities: tuple[int, int] = EVERY,
 ) -> Outcome:
     """Lead a packet through all base chains at a hook.
 
     name: ``prerouting``, ``input``, ``forward``, ``output``, ``postrouting``, ``ingress``, ``egress``.
     layer: the packet's own family by default; ``bridge``, ``arp`` or ``netdev`` for those hooks; device: for the last.
+    priorities: only chains from the first to the last of them.
     conntrack's and NAT's own work is done at their priorities: after prerouting a packet is tracked, and a rewrite
     decided now or known from its `Ct` has been carried out.
     """
     layer = layer or packet.family
-    bases = base_chains(firewall, name, layer, device)
+    first, last = priorities
+    bases = [base for base in base_chains(firewall, name, layer, device) if first <= base[1].priority <= last]
     stations = _stations(bases, name, ip=layer in ("ip", "ip6"), tracks=layer in firewall.tracks)
     at = _Hook(firewall, name, around)
     ways = [End("accept", packet, None)]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from nsbridge.firewall.packet import Packet
 
 _PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
+_ADVERTISES = 136
+"""The ICMPv6 type of a neighbour advertisement (RFC 4861 §4.4)."""
+
 _NO_FRAGMENT = 0x3FFF
 
 
@@ -93,6 +96,8 @@ def transport(packet: Packet) -> Layout | None:
     elif packet.proto in ("icmp", "icmpv6"):
         found.number(0, 1, packet.icmp_type)
         found.number(1, 1, packet.icmp_code)
+        if packet.icmp_type == _ADVERTISES:  # its sender's own address
+            found.put(8, packet.saddr.packed)
     return found
 
 

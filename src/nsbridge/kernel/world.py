@@ -42,6 +42,7 @@ _DATA, _SLAVE_KIND, _SLAVE_DATA = 2, 4, 5  # IFLA_INFO_*
 _BRPORT_STATE, _BRPORT_MODE, _BRPORT_ISOLATED, _FORWARDING = 1, 4, 33, 3
 _OPER_UNKNOWN, _OPER_UP = 0, 6
 _IFLA_XDP, _XDP_ATTACHED = 43, 2
+_IFLA_QDISC = 6
 _IFF_UP, _IFF_LOOPBACK = 1, 8
 
 
@@ -72,6 +73,7 @@ def decode_link(body: bytes, names: dict[int, str]) -> SeenLink:
         group=as_u32(found[IFLA_GROUP]) if IFLA_GROUP in found else 0,
         loopback=bool(flags & _IFF_LOOPBACK),
         xdp=attributes(found.get(_IFLA_XDP, b"")).get(_XDP_ATTACHED, b"\0")[0] != 0,
+        queue=as_text(found.get(_IFLA_QDISC, b"")),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from _struct import unpack_from
 from ipaddress import IPv4Address, IPv6Address
 
-from nsbridge.firewall.reads import Conn, Fixed, Masked, Meta, Mixed
+from nsbridge.firewall.reads import Conn, Fixed, HeaderBytes, Masked, Meta, Mixed
 from nsbridge.firewall.seen import Assign, Logged, Refuse, Rewrite, Stolen, Strange, ToQueue, Tproxy, Untrack
 from nsbridge.kernel.netlink import as_text
 from nsbridge.kernel.xtsaid import ALIAS, masked, native, quoted
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nsbridge.kernel.xtsaid import ALIAS, Reader, Said
 
 HARMLESS = (
-    "AUDIT", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "ECN", "TTL", "HL", "TEE", "TRACE", "TCPMSS", "TCPOPTSTRIP",
+    "AUDIT", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "ECN", "TEE", "TRACE", "TCPMSS", "TCPOPTSTRIP",
     "IDLETIMER", "LED", "RATEEST", "SECMARK", "CONNSECMARK", "SET", "ULOG",
 )  # fmt: skip
 """Targets that neither end a packet nor change what most rules ask."""
@@ -210,6 +210,16 @@ def _tcpmss(raw: bytes, _: int, __: str) -> Said:
     return words, [Strange(f"-j TCPMSS{words}", harmless=True)]
 
 
+def _hops(raw: bytes, _: int, family: str) -> Said:
+    """Struct ipt_TTL_info, ip6t_HL_info: mode and number."""
+    mode, number = raw[0], raw[1]
+    word = "hl" if family == "ip6" else "ttl"
+    words = f" --{word}-{('set', 'inc', 'dec')[mode]} {number}"
+    to = HeaderBytes("network", 7 if family == "ip6" else 8, 1)
+    sure: Part = Assign(to, Fixed(bytes([number])))
+    return words, [sure if mode == 0 else Strange(f"-j {word.upper()}{words}", harmless=True)]
+
+
 def _plain(words: str, part: Part) -> Reader:
     return lambda *_: (words, [part])
 
@@ -218,7 +228,7 @@ READERS: dict[str, Reader] = {
     "DNAT": _nat("dnat", "DNAT"), "SNAT": _nat("snat", "SNAT"), "MASQUERADE": _nat("masquerade", "MASQUERADE"),
     "REDIRECT": _nat("redirect", "REDIRECT"), "NETMAP": _netmap, "REJECT": _reject, "NFQUEUE": _nfqueue,
     "SYNPROXY": _synproxy, "TPROXY": _tproxy, "MARK": _mark, "CONNMARK": _connmark, "LOG": _log, "NFLOG": _nflog,
-    "CT": _ct, "TCPMSS": _tcpmss, "NOTRACK": _plain("", Untrack()),
+    "TTL": _hops, "HL": _hops, "CT": _ct, "TCPMSS": _tcpmss, "NOTRACK": _plain("", Untrack()),
     "TRACE": _plain("", Strange("-j TRACE", harmless=True)),
     "CHECKSUM": _plain(" --checksum-fill", Strange("-j CHECKSUM", harmless=True)),
 }  # fmt: skip

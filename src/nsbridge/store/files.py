@@ -20,6 +20,9 @@ DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 DRAFT = ".new"
 
+SMALL, LARGE = 1 << 14, 1 << 20
+"""Bytes asked for at first, and of a file that has more: a buffer of a megabyte is mapped and given back each time."""
+
 
 def read(path: str) -> str | None:
     """Return the text of a file, None without one."""
@@ -29,8 +32,11 @@ def read(path: str) -> str | None:
         return None
     try:
         parts = []
-        while part := os.read(fd, 1 << 20):
+        size = SMALL
+        while part := os.read(fd, size):
             parts.append(part)
+            if len(part) == SMALL:
+                size = LARGE
     finally:
         os.close(fd)
     return b"".join(parts).decode(errors="replace")

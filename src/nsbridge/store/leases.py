@@ -53,7 +53,7 @@ def claim(root: str, network: Network, address: Address_, name: str) -> None:
 
 
 def _cursor(root: str, network: str, version: int) -> int:
-    return os.open(f"{_folder(root, network)}/.next{version}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.FILE_MODE)
+    return files.open_for_new(f"{_folder(root, network)}/.next{version}", os.O_RDWR)
 
 
 def claim_next(root: str, network: Network, subnet: Subnet, name: str, begin: Callable[[Address_], None]) -> Address_:
@@ -63,7 +63,6 @@ def claim_next(root: str, network: Network, subnet: Subnet, name: str, begin: Ca
     """
     kind = IPv4Address if subnet.network.version == 4 else IPv6Address
     first, last = subnet.pool()
-    os.makedirs(_folder(root, network.name), files.DIRECTORY_MODE, exist_ok=True)
     fd = _cursor(root, network.name, subnet.network.version)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

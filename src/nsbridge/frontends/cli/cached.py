@@ -1,8 +1,13 @@
-"""Modules of ours out of one file, which `launcher` wrote: one read instead of sixty, and no searching.
+"""Modules of ours out of one file, which `launcher` wrote: few reads instead of sixty, and no searching.
 
-The file begins with the compiled code of this module, which the launcher runs with the whole text in hand; then comes
-each module's own. A module whose source has changed since, by size or time, is left to the path, so what runs is what
-is there, whatever was installed or edited meanwhile.
+The file has a head, which every command reads, and a body, read by those that need more. The head begins with the
+compiled code of this module, which the launcher runs with the text in hand, and says what there is; then come the
+modules of hot verbs, in the order in which they are done loading. They are all run before anybody asks for them
+(`Cached.preload`): the import system takes as long for a module as most take to run, and this way it finds them where
+it looks first, in `sys.modules`.
+
+A module whose source has changed since, by size or time, is left to the path, so what runs is what is there, whatever
+was installed or edited meanwhile; one such among the hot ones, and all of them are imported one by one.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import sys
 from _frozen_importlib import ModuleSpec
 from marshal import loads
-from posix import stat
+from posix import O_CLOEXEC, O_RDONLY, close, fstat, open, read, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,33 +23,28 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Entry: TypeAlias = tuple[int, int, str, bool, int, int]
-    """Where its code is, counted from the end; its size; the source, whether a package, bytes and mtime (ns) of it."""
+    """Where its code is, counted from the file's end; its size; the source, whether a package, bytes and mtime (ns)
+    of it."""
+
+HOT = ("connect", "disconnect", "publish", "unpublish")
+"""The verbs whose modules are loaded ahead."""
 
 
 class Cached:
     """Finds and loads modules (importlib.abc.MetaPathFinder and Loader, whose import would cost more than it saves)."""
 
-    def __init__(self, text: bytes, index: dict[str, Entry]) -> None:
-        self._text = memoryview(text)
+    def __init__(self, path: str, head: bytes, index: dict[str, Entry]) -> None:
+        self._path = path
+        self._head = head
         self._index = index
+        self._text: memoryview | None = None
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return what a module is made from, None for one that isn't here or whose source is another by now."""
         entry = self._index.get(name)
-        if entry is None:
+        if entry is None or not _unchanged(entry) or not self._body():
             return None
-        _, _, source, package, size, time = entry
-        try:
-            found = stat(source)
-        except OSError:
-            return None
-        if (found.st_size, found.st_mtime_ns) != (size, time):
-            return None
-        spec = ModuleSpec(name, self, origin=source, is_package=package)  # type: ignore[arg-type]
-        spec.has_location = True
-        if package:
-            spec.submodule_search_locations = [source.rpartition("/")[0]]
-        return spec
+        return self._spec(name, entry)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Leave making it to the interpreter."""
@@ -53,10 +53,80 @@ class Cached:
     def exec_module(self, module: ModuleType) -> None:
         """Run its code."""
         start, size = self._index[module.__name__][:2]
-        start += len(self._text)
-        exec(loads(self._text[start : start + size]), module.__dict__)
+        text = self._body()
+        assert text is not None
+        start += len(text)
+        exec(loads(text[start : start + size]), module.__dict__)
+
+    def preload(self, hot: tuple[tuple[str, int, int], ...]) -> None:
+        """Run the modules at the end of the head, in their order; none if the source of one has changed."""
+        if not all(_unchanged(self._index[name]) for name, _, _ in hot):
+            return
+        text = memoryview(self._head)
+        length = len(text)
+        for name, start, size in hot:
+            if name in sys.modules:
+                continue
+            # What the import system does, without its locks and searches: nobody else runs yet.
+            spec = self._spec(name, self._index[name])
+            module = type(sys)(name)
+            module.__spec__ = spec
+            module.__loader__ = self  # type: ignore[assignment]
+            module.__file__ = spec.origin
+            module.__package__ = spec.parent
+            if spec.submodule_search_locations is not None:
+                module.__path__ = spec.submodule_search_locations
+            sys.modules[name] = module
+            try:
+                exec(loads(text[length + start : length + start + size]), module.__dict__)
+            except BaseException:
+                del sys.modules[name]
+                raise
+            parent, _, last = name.rpartition(".")
+            if parent:
+                setattr(sys.modules[parent], last, module)
+
+    def _spec(self, name: str, entry: Entry) -> ModuleSpec:
+        source, package = entry[2:4]
+        spec = ModuleSpec(name, self, origin=source, is_package=package)  # type: ignore[arg-type]
+        spec.has_location = True
+        if package:
+            spec.submodule_search_locations = [source.rpartition("/")[0]]
+        return spec
+
+    def _body(self) -> memoryview | None:
+        """Return the whole file, None if it is another one by now or gone."""
+        if self._text is None:
+            try:
+                text = _whole(self._path)
+            except OSError:
+                text = b""
+            if text.startswith(self._head):
+                self._text = memoryview(text)
+            else:
+                self._index = {}
+        return self._text
 
 
-def use(text: bytes, index: dict[str, Entry]) -> None:
-    """Look here first from now on."""
-    sys.meta_path.insert(0, Cached(text, index))
+def _unchanged(entry: Entry) -> bool:
+    try:
+        found = stat(entry[2])
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == entry[4:]
+
+
+def _whole(path: str) -> bytes:
+    fd = open(path, O_RDONLY | O_CLOEXEC)
+    try:
+        return read(fd, fstat(fd).st_size)
+    finally:
+        close(fd)
+
+
+def use(path: str, head: bytes, index: dict[str, Entry], hot: tuple[tuple[str, int, int], ...]) -> None:
+    """Look here first from now on; for a hot verb, have its modules at once: name, and place counted from the end."""
+    ours = Cached(path, head, index)
+    sys.meta_path.insert(0, ours)
+    if sys.argv[1:] and sys.argv[1] in HOT:
+        ours.preload(hot)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from nsbridge import __version__
 from nsbridge.errors import NsbridgeError
-from nsbridge.frontends.cli.table import VERBS, find
+from nsbridge.frontends.cli.table import find, verbs
 from nsbridge.frontends.cli.verb import GROUPS
 
 TYPE_CHECKING = False
@@ -108,7 +108,7 @@ def whole() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     top = parser.add_subparsers(dest="verb")
     inner: dict[str, argparse._SubParsersAction[Parser]] = {}
-    for verb in VERBS:
+    for verb in verbs():
         first, _, second = verb.name.partition(" ")
         if second and first not in inner:
             group = top.add_parser(first, help=f"{first} {'|'.join(_seconds(first))}")
@@ -120,7 +120,7 @@ def whole() -> argparse.ArgumentParser:
 
 def _seconds(first: str) -> list[str]:
     """Return the second words of verbs of two words."""
-    return [verb.name.split()[1] for verb in VERBS if verb.name.startswith(f"{first} ")]
+    return [verb.name.split()[1] for verb in verbs() if verb.name.startswith(f"{first} ")]
 
 
 def overview() -> str:
@@ -129,7 +129,7 @@ def overview() -> str:
     width = 16
     for group in GROUPS:
         lines += ["", f"{group}:"]
-        lines += [f"  {verb.name:{width}}  {verb.summary}" for verb in VERBS if verb.group == group]
+        lines += [f"  {verb.name:{width}}  {verb.summary}" for verb in verbs() if verb.group == group]
     lines += ["", "options:"]
     options = (
         ("--help", "this text, or a verb's with its options and examples"),
@@ -143,7 +143,7 @@ def overview() -> str:
 
 def group_help(first: str) -> str:
     """Return the lines of the verbs that begin with this word; empty if there are none."""
-    found = [verb for verb in VERBS if verb.name.startswith(f"{first} ")]
+    found = [verb for verb in verbs() if verb.name.startswith(f"{first} ")]
     if not found:
         return ""
     width = max(len(verb.name) for verb in found)
@@ -158,7 +158,7 @@ def unknown(words: Sequence[str]) -> Usage:
     if seconds and len(words) > 1:
         said, known, prefix = words[1], seconds, f"{first} "
     else:
-        said, known, prefix = first, sorted({verb.name.split()[0] for verb in VERBS}), ""
+        said, known, prefix = first, sorted({verb.name.split()[0] for verb in verbs()}), ""
     near = get_close_matches(said.lower(), known, 1, 0.6)
     fix = f"did you mean `nsbridge {prefix}{near[0]}`?" if near else "see `nsbridge --help`"
     return Usage(f"there is no verb {prefix + said!r}", fix=fix)

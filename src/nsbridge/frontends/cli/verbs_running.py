@@ -29,6 +29,7 @@ from nsbridge.frontends.cli.shared import (
 )
 from nsbridge.frontends.cli.verb import REST, Verb, arg, flag, many, text
 from nsbridge.frontends.cli.verb_explain import EXPLAIN
+from nsbridge.frontends.cli.verb_trace import TRACE
 
 TOPOLOGY = (
     Verb(
@@ -234,6 +235,7 @@ LOOKING = (
         fields=PORT_FIELDS,
     ),
     EXPLAIN,
+    TRACE,
     Verb(
         "inspect",
         "looking",
