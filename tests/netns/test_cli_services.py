@@ -14,7 +14,7 @@ import pytest
 from commands import NSBRIDGE, Command, port_record, settled, soon
 from lab import HOST4, Lab, sh
 
-from nsbridge.frontends.cli.table import VERBS
+from nsbridge.frontends.cli.table import verbs
 
 pytestmark = pytest.mark.netns
 

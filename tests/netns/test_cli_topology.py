@@ -12,7 +12,7 @@ import pytest
 from commands import NSBRIDGE, Command, settled, soon
 from lab import HOST4, Lab, sh
 
-from nsbridge.frontends.cli.table import VERBS
+from nsbridge.frontends.cli.table import verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
