@@ -17,7 +17,7 @@ import errno
 import os
 from itertools import pairwise
 
-from nsbridge.errors import KernelError, NoPermission, Unsupported
+from nsbridge.errors import KernelError, NoPermission, Unsupported, unpermitted
 from nsbridge.firewall import iptables as words
 from nsbridge.firewall import iptables_read as text
 from nsbridge.firewall.iptables import KIND, OTHERS, PREFIX
@@ -75,7 +75,7 @@ def _refused(verb: str, name: str, told: str, thing: Table | Element | None = No
     rows = [row for row in told.splitlines() if row.strip() and not row.startswith(("#", "Error occurred", "Try "))]
     said = "; ".join(rows) or "it gives no reason"
     if "ermission denied" in told or "must be root" in told:
-        return NoPermission(f"{name} lets this process change nothing: {said}", fix="run it as root")
+        return unpermitted(f"{name} lets this process change nothing: {said}")
     return KernelError(f"{name} refused to {verb} our rules: {said}", errno=errno.EINVAL, thing=thing)
 
 
