@@ -28,6 +28,7 @@ ROWS = {
     "bytes": packets.bytes_,
     "project": project.project,
     "looking": project.looking,
+    "explain": project.explaining,
     "start": project.start,
 }
 """What can be measured, in the order of the page."""

@@ -1,4 +1,4 @@
-"""Whole projects: `up` and `down` of many services, and looking at a thousand endpoints."""
+"""Whole projects: `up` and `down` of many services, looking at a thousand endpoints, and asking why."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from bench.row import Options
 
 
-def _file(count: int) -> str:
+def _file(count: int, ports: int = 1) -> str:
     os.makedirs(peers.STATE, exist_ok=True)
     where = f"{peers.STATE}/bench.yaml"
     rows = ["name: bench", "networks:", "  bench:", "    ipam: {config: [{subnet: 172.29.0.0/16}]}", "services:"]
-    rows += [f"  s{n}: {{networks: [bench], ports: ['{20000 + n}:80']}}" for n in range(count)]
+    for n in range(count):
+        published = ", ".join(f"'{20000 + ports * n + i}:{80 + i}'" for i in range(ports))
+        rows.append(f"  s{n}: {{networks: [bench], ports: [{published}]}}")
     Path(where).write_text("\n".join(rows) + "\n")
     return where
 
@@ -73,6 +75,34 @@ def looking(options: Options) -> Row:
     for name, values in found.items():
         table.add(name, ms(values))
         row.target(f"{name}, {count:,} endpoints", ms(values), "<=", 1000, "ms")
+    row.tables.append(table)
+    return row
+
+
+def explaining(options: Options) -> Row:
+    """`explain` as a whole command: few endpoints, and a thousand with ten published ports each."""
+    row = Row("explain", "Why a packet arrives or doesn't")
+    if not peers.command():
+        row.missing.append("explain: the command line")
+        return row
+    launcher, host = peers.launcher(), wiring.open_host()
+    table = Table(["endpoints", "published ports", "question", "ms", "quiet"])
+    rounds = options.pick(15, 3)
+    table.note = f"Medians of {rounds} alternated, as whole commands; *quiet* is the fastest."
+    for count, ports, wanted in ((10, 1, 150), (options.pick(1000, 50), 10, 1000)):
+        last = count * ports - 1
+        topology.up(host, files.read(_file(count, ports)))
+        asked = {
+            "to a neighbour": ("s0", f"s{count - 1}:80"),
+            "to a published port": (f"s{count // 2}", f"host:{20000 + last}"),
+            "to 127.0.0.1": ("host", f"127.0.0.1:{20000 + last}"),
+        }
+        ways = {name: lambda each=each: _quiet((*launcher, "explain", *each)) for name, each in asked.items()}
+        for name, values in alternate(ways, rounds).items():  # type: ignore[arg-type]
+            table.add(count, count * ports, name, ms(values), min(values) * 1e3)
+            what = f"explain {name}, {count:,} endpoints and {count * ports:,} published ports"
+            row.target(what, ms(values), "<=", wanted, "ms")
+        topology.down(host, "bench")
     row.tables.append(table)
     return row
 

@@ -1,4 +1,4 @@
-"""Draw docs/pictures and write docs/by-hand.sh, with the commands that a person would use, in a throwaway host.
+"""Draw docs/pictures and write docs/by-hand*.sh, with the commands that a person would use, in a throwaway host.
 
 Part of ``python -m tools.docs``; a test compares the files byte for byte with what the commands print now.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-BY_HAND = ROOT / "docs" / "by-hand.sh"
+BY_HAND = {"nft": ROOT / "docs" / "by-hand.sh", "iptables": ROOT / "docs" / "by-hand-iptables.sh"}
 
 HOST = """
 ip link add eth0 address 02:00:5e:00:53:01 type veth peer name wire0
@@ -70,7 +70,7 @@ def run(*argv: str) -> str:
 def drawn() -> dict[Path, str]:
     """Return every file with its text. To be called in an empty throwaway host."""
     subprocess.run(["sh", "-ec", HOST], check=True)
-    found: dict[Path, str] = {BY_HAND: run("script", "examples/docker-bridge.yaml")}
+    found = {path: run("script", "--style", style, EXAMPLE) for style, path in BY_HAND.items()}
     pages = [INDEX]
     for name, words, said in DRAWN:
         found[PICTURES / f"{name}.svg"] = run(*words, "--format", "svg")

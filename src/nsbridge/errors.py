@@ -100,3 +100,8 @@ class NoPermission(KernelError):
     """The process lacks CAP_NET_ADMIN or CAP_SYS_ADMIN here."""
 
     exit_code = 77
+
+
+def unpermitted(what: str) -> NoPermission:
+    """Return the error about rules that this process may not read or change: EPERM, as the kernel has it."""
+    return NoPermission(what, fix="run it as root, or with CAP_NET_ADMIN in this namespace", errno=1)

@@ -36,7 +36,7 @@ def open_host(say: Callable[[str], None] | None = None, firewall: str = "") -> H
     firewall: where the rules of its networks have to be, "" for wherever they are; ``NSBRIDGE_FIREWALL`` says it for
     the first network. InvalidIntent when they are elsewhere.
     """
-    kernel = LinuxKernel(lambda: store.firewall())
+    kernel = LinuxKernel(lambda: store.firewall(), lambda: store.firewall_before())
     store = Store(root_of(kernel))
     host = Host(kernel, store, say, firewall=firewall, firewall_default=os.environ.get("NSBRIDGE_FIREWALL", ""))
     host.open()

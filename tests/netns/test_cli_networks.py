@@ -12,7 +12,7 @@ import pytest
 from commands import NSBRIDGE, Command, port_record, settled
 from lab import HOST4, HOST6, FreshHost, Lab, sh
 
-from nsbridge.frontends.cli.table import VERBS
+from nsbridge.frontends.cli.table import verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.netns
 
 def fields(verb: str) -> set[str]:
     """The names that a verb's help documents."""
-    return {name for one in VERBS if one.name == verb for name, _ in one.fields}
+    return {name for one in verbs() if one.name == verb for name, _ in one.fields}
 
 
 def ip(arguments: str) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from commands import NSBRIDGE, Command, port_record, settled, soon
 from lab import HOST4, Lab, sh
 
-from nsbridge.frontends.cli.table import VERBS
+from nsbridge.frontends.cli.table import verbs
 
 pytestmark = pytest.mark.netns
 
@@ -116,7 +116,7 @@ def test_a_service_from_birth_to_end(nb: Command, lab: Lab) -> None:
 
     (shown,) = nb.json("ps", "--json")
     assert [shown] == nb.json("inspect", "web")
-    assert set(shown) == {name for verb in VERBS if verb.name == "ps" for name, _ in verb.fields}
+    assert set(shown) == {name for verb in verbs() if verb.name == "ps" for name, _ in verb.fields}
     assert (shown["kind"], shown["name"], shown["pid"], shown["labels"]) == ("service", "web", pid, {"tier": "front"})
     assert shown["command"] == list(SERVER)
     assert shown["ports"] == [port_record(80, 8088)]

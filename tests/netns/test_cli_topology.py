@@ -12,7 +12,7 @@ import pytest
 from commands import NSBRIDGE, Command, settled, soon
 from lab import HOST4, Lab, sh
 
-from nsbridge.frontends.cli.table import VERBS
+from nsbridge.frontends.cli.table import verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def test_the_hand_made_bridge(nb: Command, lab: Lab, here: Path) -> None:
         ("create", "service", "ns2"),
     ]
     assert all(
-        set(one) == {name for verb in VERBS if verb.name == "plan" for name, _ in verb.fields} for one in planned
+        set(one) == {name for verb in verbs() if verb.name == "plan" for name, _ in verb.fields} for one in planned
     )
     plan = nb("plan", "-f", EXAMPLE).out
     assert nb("up", "--dry-run", "-f", EXAMPLE).out == plan

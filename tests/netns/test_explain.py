@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import pytest
-from commands import NSBRIDGE
 from lab import OUTSIDE, Lab, eventually
 from reach import (
     DOCKER,
@@ -34,8 +31,6 @@ from nsbridge.explain.path import Path as Way
 from nsbridge.explain.path import Question, walk
 from nsbridge.explain.planned import ASSUMED
 from nsbridge.firewall.packet import Packet
-from nsbridge.model.network import Network
-from nsbridge.model.service import Attachment, Service, Topology
 from nsbridge.wiring import open_host
 
 if TYPE_CHECKING:
@@ -154,21 +149,6 @@ def test_the_python_of_it(lab: Lab) -> None:
     assert nsbridge.explained("outside", "host:81")
     # A path leads anywhere: here into a namespace that knows nothing of us.
     assert nsbridge.explained("/run/netns/outside", "198.51.100.1").path.out.packet.saddr == ip_address("198.51.100.2")
-
-
-def test_what_it_costs(lab: Lab) -> None:
-    """As a command, with ten endpoints: under 150 ms. Of the processor's time, since others may be at work here."""
-    host = open_host()
-    services = tuple(Service(f"n{i}", attachments=(Attachment("ten"),), project="ten") for i in range(10))
-    topology.up(host, Topology("ten", (Network("ten", project="ten"),), services))
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*NSBRIDGE, "explain", "n0", "n9:80"], capture_output=True, check=False)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    topology.down(host, "ten")
-    assert min(spent) < 0.15
 
 
 def test_names_that_nobody_has(lab: Lab, nb: object) -> None:

@@ -274,7 +274,25 @@ def test_a_missing_program_is_named_before_anything_changes(
     assert caught.value.fix == "install the package iptables"
     monkeypatch.undo()
     assert test_reach.without_store(lab.snapshot()) == test_reach.without_store(before)
-    assert LinuxKernel().choose_firewall("iptables") == "iptables-nft"  # whichever the host's own command is
+    chosen, *before = LinuxKernel().choose_firewall("iptables").splitlines()
+    assert chosen == "iptables-nft"  # whichever the host's own command is
+    assert "ip nat" not in before
+
+
+@pytest.mark.proves("S28")
+@on("iptables-nft")
+def test_tables_that_came_with_us_go_with_us(lab: Lab, nb: Command, firewall: str) -> None:
+    sh("iptables-nft -P FORWARD DROP; ip6tables-nft -t raw -S")
+    before = sh("nft list ruleset").out
+    nb("network", "create", "--firewall", "iptables-nft", "--ipv6", "one")
+    assert "table ip mangle" in sh("nft list tables").out
+    nb("network", "rm", "one")
+    assert sh("nft list ruleset").out == before
+    nb("network", "create", "--firewall", "iptables-nft", "one")
+    sh("iptables-nft -t mangle -A OUTPUT -j MARK --set-mark 7")
+    nb("network", "rm", "one")
+    assert sh("nft list tables").out.split() == [*"table ip filter".split(), *"table ip mangle".split()]
+    assert "mark set 0x7" in sh("nft list chain ip mangle OUTPUT").out
 
 
 # ------------------------------------------------------------------ killed

@@ -269,7 +269,7 @@ def test_steps_in_the_style_of_iptables(name: str, lab: Lab, tmp_path: Path) -> 
     run(transcript.script(transcript.told(removing(found.things), "iptables"), name, "a test"))
     assert not any(iptables_read.any_there(tables, "") for tables in saved_rules().values())
     for family in ("ip", "ip6"):  # iptables leaves its own empty tables behind
-        for table in ("raw", "mangle", "nat", "filter"):
+        for table in ("raw", "mangle", "security", "filter", "nat"):
             sh(f"nft delete table {family} {table}", check=False)
     assert settled() == empty
 

@@ -40,7 +40,7 @@ def _closed(walk: Walk, port: SeenLink) -> bool:
         culprit = cures.link_down(walk.netns, bridge)
     else:
         why = f"port {port.name} of {bridge.name} is blocked or still learning"
-        fix = cures.within(walk.netns, f"ip link set dev {port.name} type bridge_slave state 3")
+        fix = cures.within(walk.netns, f"ip link set {port.name} type bridge_slave state 3")
         culprit = Culprit("bridge", walk.netns, f"port {port.name}", why, (fix,))
     walk.hop("bridge", port.name, "drop", culprit.why)
     walk.end(LOST, culprit)
@@ -150,11 +150,11 @@ def _kept_apart(walk: Walk, source: SeenLink, port: SeenLink) -> bool:
     """Ports that exchange no frames: both isolated, or one and the same without hairpin mode."""
     if source.name == port.name and not port.hairpin:
         why = f"a frame doesn't leave by the port it came by: hairpin mode of {port.name} is off"
-        fix = cures.within(walk.netns, f"ip link set dev {port.name} type bridge_slave hairpin on")
+        fix = cures.within(walk.netns, f"ip link set {port.name} type bridge_slave hairpin on")
         culprit = Culprit("bridge", walk.netns, f"hairpin off on {port.name}", why, (fix,))
     elif source.isolated and port.isolated:
         why = f"{source.name} and {port.name} are isolated ports: they exchange no frames"
-        fix = cures.within(walk.netns, f"ip link set dev {port.name} type bridge_slave isolated off")
+        fix = cures.within(walk.netns, f"ip link set {port.name} type bridge_slave isolated off")
         culprit = Culprit("bridge", walk.netns, f"isolated {source.name} and {port.name}", why, (fix,))
     else:
         return False

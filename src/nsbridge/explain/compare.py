@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nsbridge.explain.cures import called
 from nsbridge.explain.following import directions
-from nsbridge.explain.hooks import loud, place
+from nsbridge.explain.hooks import discovers, loud, place
 from nsbridge.explain.path import ARRIVES, DROPPED, LOST, REFUSED, UNSENT
 from nsbridge.firewall.tracing import NAME
 from nsbridge.values import Value
@@ -234,7 +234,7 @@ class _Leg:
         return (one.saddr, one.daddr, (one.sport if self.back else one.dport) if ported else None)
 
     def _tuples(self, netns: str) -> set[tuple[object, ...]]:
-        packets = [hop.packet for hop in self.leg.hops if hop.netns == netns]
+        packets = [hop.packet for hop in self.leg.hops if hop.netns == netns and not discovers(hop.packet)]
         packets += [passing.packet for passing in self.leg.passings if passing.netns == netns]
         return set(map(self._ends, packets))
 
@@ -271,6 +271,8 @@ class _Leg:
         hop = self.leg.hops[number]
         here = [one for one in self.events if one.netns == hop.netns]
         bases = {one.base for one in here if _ours(one)}
+        if discovers(hop.packet):
+            return UNTOLD, ""
         if not here:
             return (UNTOLD, "") if (hop.netns, "bridge") in self.blind or not self.events else (MISSING, "")
         leaves = hop.stage in _LEAVES or (hop.stage == "bridge" and self.leg.hops[number - 1].stage == "neighbour")

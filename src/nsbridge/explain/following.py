@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nsbridge.explain.hooks import discovers
 from nsbridge.firewall.tracing import ECHO, Watch
 
 TYPE_CHECKING = False
@@ -18,7 +19,8 @@ _SYN, _RST, _ACK = 2, 4, 16
 
 def _packets(path: Path) -> list[Packet]:
     legs = (path.out, path.back) if path.back is not None else (path.out,)
-    return [path.question.packet, *(hop.packet for leg in legs for hop in leg.hops)]
+    packets = [hop.packet for leg in legs for hop in leg.hops]
+    return [path.question.packet, *(packet for packet in packets if not discovers(packet))]
 
 
 def watches(path: Path, port: int) -> tuple[Watch, ...]:
@@ -38,9 +40,9 @@ def watches(path: Path, port: int) -> tuple[Watch, ...]:
 def awaited(path: Path, source: Address_ | None) -> tuple[Watch, ...]:
     """Packets like the one asked about, both ways, from whatever port. source: None for anybody's."""
     packet = path.question.packet
-    aims = dict.fromkeys((hop.packet.daddr, hop.packet.dport) for hop in path.out.hops)
-    aims.setdefault((packet.daddr, packet.dport))
-    sources: dict[Address_ | None, None] = dict.fromkeys(hop.packet.saddr for hop in path.out.hops)
+    there = [packet, *(hop.packet for hop in path.out.hops if not discovers(hop.packet))]
+    aims = dict.fromkeys((one.daddr, one.dport) for one in there)
+    sources: dict[Address_ | None, None] = dict.fromkeys(one.saddr for one in there if int(one.saddr))
     found = []
     for saddr in sources if source is not None else (None,):
         for daddr, dport in aims:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from nsbridge.firewall.evaluate import Met, Outcome
     from nsbridge.firewall.packet import Packet
 
-DISCOVERY = (135, 136)
-"""Types of ICMPv6 that ask for a neighbour, and answer: packets of their own (crossing.discovered)."""
+_DISCOVERY = (135, 136)  # types of ICMPv6
 
 _QUIET = ("continue", "jump", "goto", "return")
 _ELSEWHERE = ("dnat to", "redirect")
@@ -30,6 +29,11 @@ def present(walk: Walk, name: str, family: tuple[str, ...]) -> bool:
     return any(
         chain.hook == name for table in found.tables if table.family in family for chain in table.chains if chain.hook
     )
+
+
+def discovers(packet: Packet) -> bool:
+    """Tell whether a packet asks for a neighbour's MAC, or answers: it isn't the one whose way is told, then."""
+    return packet.family == "arp" or packet.icmp_type in _DISCOVERY
 
 
 def loud(met: Met) -> bool:
@@ -71,7 +75,7 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "", priorities
         packet, met = outcome.packet, outcome.met
         _turns(walk, outcome)
     walk.packet = packet
-    if before.icmp_type not in DISCOVERY:
+    if not discovers(before):
         walk.passings.append(Passing(walk.netns, name, layer or before.family, met, len(walk.hops), before))
     _tell(walk, name, layer, before, met)
     if outcome.verdict in ("accept", "open"):

@@ -102,7 +102,16 @@ def _not_published(path: Path, culprit: Culprit, records: Records) -> Culprit | 
             why = f"{number} is the port inside {endpoint.name!r}; on the host it is published as {other}"
             fix = f"nsbridge publish {endpoint.name} {number}:{number}/{proto}"
             return Culprit("port", "", str(port), why, (fix,), f"or ask {_bracketed(to)}:{other}")
-    return None
+    return _unknown(culprit, number, sorted({port.host_port for _, port in _publications(records)}))
+
+
+def _unknown(culprit: Culprit, number: int, published: list[int]) -> Culprit | None:
+    """Neither served nor published: name what is."""
+    if not published or culprit.kind != "listener":
+        return None
+    shown = ", ".join(map(str, published[:5])) + (", …" if len(published) > 5 else "")
+    why = f"{culprit.why}, and it isn't published (published: {shown})"
+    return culprit.replace(why=why, advice=f"publish it: nsbridge publish NAME {number}:PORT")
 
 
 def _bound_elsewhere(endpoint: Endpoint, port: PublishedPort, asked: Packet) -> Culprit | None:

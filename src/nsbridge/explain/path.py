@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LONGEST = 200
 """Stages after which a packet goes round in circles."""
 
+_SWITCHED = ("rule", "sysctl", "bridge", "link")
+"""Kinds of trouble that are to blame themselves, even where a rule of somebody else's led to them."""
+
 ARRIVES, REFUSED, DROPPED, LOST, LEFT, UNSENT, UNKNOWN = (
     "delivered",
     "refused",
@@ -250,12 +253,15 @@ class Walk:
         self.hops.append(Hop(self.netns, stage, thing, verdict, why, self.packet))
 
     def end(self, fate: str, culprit: Culprit | None = None, *, to: str = "", said: str = "") -> None:
-        """The way ends here. Where somebody else's rule sent the packet there, that rule is to blame."""
+        """The way ends here. Where somebody else's rule sent the packet there, that rule is to blame.
+
+        Unless something on the way is merely switched off: then the rule may well be what was meant.
+        """
         from nsbridge.explain.cures import stolen
 
         if not self.back and culprit is not None and culprit.kind in ("ours", "neighbour"):
             culprit = stolen(self) or culprit
-        if self.rewriter is not None and culprit is not None and culprit.kind not in ("rule", "sysctl"):
+        if self.rewriter is not None and culprit is not None and culprit.kind not in _SWITCHED:
             culprit = self.rewriter.replace(why=f"{self.rewriter.why}: {culprit.why}")
         self.fate = fate
         self.culprit = culprit

@@ -12,6 +12,7 @@ from textwrap import fill
 from nsbridge.explain import tell
 from nsbridge.explain.compare import BOTH, EXTRA, MISSING, OTHER
 from nsbridge.explain.cures import called
+from nsbridge.explain.hooks import discovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _leg(leg: tuple[Compared, ...], *, back: bool) -> Iterator[str]:
         yield called(netns)
         for one in group:
             yield _line(one)
-            if one.packet is not None:
+            if one.packet is not None and not discovers(one.packet):
                 before, ends = ends, _ends(one.packet, back=back)
                 if before not in ("", ends):
                     yield f"  {'':{_STAGE}} now {ends}"

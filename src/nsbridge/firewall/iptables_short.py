@@ -29,6 +29,7 @@ _FINAL = frozenset(("RETURN", "DROP", "REJECT", "DNAT", "SNAT", "MASQUERADE"))
 """Targets after which a packet comes to no further rule of its chain."""
 
 _RETURN = ("-j", "RETURN")
+_REFUSED = f"{REFUSED_BIT:#x}/{REFUSED_BIT:#x}"
 
 
 class Line(Value):
@@ -141,6 +142,8 @@ class _Shortening:
     def __init__(self, lowered: Lowered, chains: dict[str, list[Line]]) -> None:
         self.chains = chains
         self.hooks = [hook.chain for hook in lowered.hooks]
+        # A chain that drops what is forwarded may have a rule that looks for the mark (`ForeignAccept`).
+        self.local = [hook.chain for hook in lowered.hooks if hook.builtin != "FORWARD"]
 
     def run(self) -> None:
         before: dict[str, tuple[Line, ...]] = {}
@@ -149,9 +152,10 @@ class _Shortening:
             for name in self.chains:
                 self.chains[name] = self._trimmed(self._called(name), clean=clean[name])
             self._unmarked()
-        for name in self.hooks:  # with no mark left to look at, none has to be taken off
-            if not any("MARK" in line.target or "--mark" in line.matches for line in self._below(name)[1:]):
-                self.chains[name] = [line for line in self.chains[name] if "MARK" not in line.target]
+        if not any(_REFUSED in line.matches for name in self.reachable() for line in self.chains[name]):
+            for name in self.local:  # with no mark left to look at, none has to be taken off
+                if not any("MARK" in line.target or "--mark" in line.matches for line in self._below(name)[1:]):
+                    self.chains[name] = [line for line in self.chains[name] if "MARK" not in line.target]
 
     # -------------------------------------------------------------- questions
 
@@ -285,11 +289,10 @@ class _Shortening:
 
     def _unmarked(self) -> None:
         """Leave out what waits for what is to be rejected, where nothing is."""
-        refused = f"{REFUSED_BIT:#x}/{REFUSED_BIT:#x}"
         lines = [line for name in self.reachable() for line in self.chains[name]]
-        if not any(line.target[-1] == refused for line in lines):
+        if not any(line.target[-1] == _REFUSED for line in lines):
             for name, have in self.chains.items():
-                self.chains[name] = [line for line in have if refused not in line.matches]
+                self.chains[name] = [line for line in have if _REFUSED not in line.matches]
 
 
 def _can_be_one(call: Line, inner: Line) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 
-from nsbridge.errors import KernelError, NoPermission
+from nsbridge.errors import KernelError, unpermitted
 from nsbridge.firewall.ruleset import Accept, Match, Rule
 from nsbridge.kernel import catchall, nftdecode, programs
 from nsbridge.kernel import nftschema as nf
@@ -144,7 +144,7 @@ def _legacy_loaded(where: str, table: str = "filter") -> bool:
     except FileNotFoundError:
         return False
     except PermissionError as err:
-        raise NoPermission("the names of iptables' tables can't be read", fix="run it as root") from err
+        raise unpermitted("the names of iptables' tables can't be read") from err
 
 
 def _legacy_translates(where: str) -> bool:

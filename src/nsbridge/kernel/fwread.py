@@ -11,7 +11,7 @@ from __future__ import annotations
 import _socket
 import errno
 
-from nsbridge.errors import KernelError, NoPermission
+from nsbridge.errors import KernelError, unpermitted
 from nsbridge.firewall import seen
 from nsbridge.firewall.owners import owner_of
 from nsbridge.firewall.tracking import tracked_families
@@ -64,7 +64,7 @@ def read_firewall(*, legacy: bool = True) -> Firewall:
         tables = _nf_tables(socket)
     except Refused as err:
         if err.errno in (errno.EPERM, errno.EACCES):
-            raise NoPermission("the firewall's rules can't be read", fix="run it as root") from err
+            raise unpermitted("the firewall's rules can't be read") from err
         if err.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise KernelError(f"the firewall's rules can't be read: {err.text}", errno=err.errno or 0) from err
         tables = []  # a kernel without nf_tables, or one that hasn't loaded it yet

@@ -3,8 +3,7 @@
 What is there is read with iptables-save, what changes is told to iptables-restore, both families each time. One run
 of iptables-restore takes several tables, each of them whole or not at all: guards first (raw, mangle, filter), what
 publishes last (nat); the other way round when something goes. When one is refused, those before it are taken back.
-A process killed in between leaves rules in some tables: every rule tells what it is of, so the next command undoes or
-finishes it like any step.
+Killed in between, it leaves rules in some tables: each tells what it is of, so the next command undoes or finishes it.
 
 Frames between ports of a bridge stay with nf_tables, in table bridge nsbridge: ebtables has no word for the address
 that a neighbour advertisement is about, and decides about forwarded frames before IP rules can have marked them
@@ -17,24 +16,26 @@ import errno
 import os
 from itertools import pairwise
 
-from nsbridge.errors import KernelError, NoPermission, Unsupported
+from nsbridge.errors import KernelError, NoPermission, Unsupported, unpermitted
 from nsbridge.firewall import iptables as words
 from nsbridge.firewall import iptables_read as text
 from nsbridge.firewall.iptables import KIND, OTHERS, PREFIX
 from nsbridge.firewall.iptables_lower import lower
 from nsbridge.firewall.ruleset import Element, Table
-from nsbridge.kernel import programs
+from nsbridge.kernel import emptied, programs
 from nsbridge.model.names import ADMIN, BRIDGE_TABLE, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from nsbridge.firewall.iptables import Lowered, Placed
     from nsbridge.firewall.iptables_read import Found, Tables
     from nsbridge.kernel.nftnetlink import Nft
     from nsbridge.state.things import Thing
+
+    Names: TypeAlias = Callable[[], Iterable[str]]
 
 VARIANTS = ("iptables-nft", "iptables-legacy")
 RUN = 100
@@ -43,7 +44,6 @@ net.core.wmem_max, 212,992 bytes, and a rule with its comment takes up to a thou
 
 TRIES = 5
 """How often something that others kept changing is tried."""
-
 ORDER = ("raw", "mangle", "security", "filter", "nat")
 """The order in which tables are written; the other way round when something goes."""
 
@@ -75,7 +75,7 @@ def _refused(verb: str, name: str, told: str, thing: Table | Element | None = No
     rows = [row for row in told.splitlines() if row.strip() and not row.startswith(("#", "Error occurred", "Try "))]
     said = "; ".join(rows) or "it gives no reason"
     if "ermission denied" in told or "must be root" in told:
-        return NoPermission(f"{name} lets this process change nothing: {said}", fix="run it as root")
+        return unpermitted(f"{name} lets this process change nothing: {said}")
     return KernelError(f"{name} refused to {verb} our rules: {said}", errno=errno.EINVAL, thing=thing)
 
 
@@ -115,12 +115,16 @@ def _input(table: str, lines: Iterable[str]) -> str:
 
 
 class Iptables:
-    """One variant of iptables. nft: for what stays with nf_tables. bridges: names of those that aren't ours."""
+    """One variant of iptables. nft: for what stays with nf_tables. bridges: names of those that aren't ours.
 
-    def __init__(self, name: str, nft: Nft, bridges: Callable[[], Iterable[str]]) -> None:
+    before: what was there when our rules came; what came with them goes with them (emptied.py).
+    """
+
+    def __init__(self, name: str, nft: Nft, bridges: Names, before: Names = tuple) -> None:
         self.name = name
         self._nft = nft
         self._bridges = bridges
+        self._before = before
         self._lowered: dict[Table, tuple[Lowered, ...]] = {}
 
     # -------------------------------------------------------------- reading
@@ -208,6 +212,8 @@ class Iptables:
         rest = [one for one in asked if not _is_frames(one)]
         if verb == "remove" and rest:
             self._apply(verb, rest)
+            if self.name == "iptables-nft" and any(isinstance(one, Table) for one in rest):
+                emptied.sweep(self._nft, ORDER, frozenset(self._before()))
         self._nft.apply(verb, frames)
         try:
             if verb != "remove" and rest:

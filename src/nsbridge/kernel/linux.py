@@ -41,11 +41,15 @@ PATIENCE = 500
 class LinuxKernel:
     """See kernel/interface.py, which says what each method promises."""
 
-    def __init__(self, firewall: Callable[[], str] = str) -> None:
-        """firewall: asked at each use which one holds our rules: "" for nf_tables, or a variant of iptables."""
+    def __init__(self, firewall: Callable[[], str] = str, before: Callable[[], tuple[str, ...]] = tuple) -> None:
+        """firewall: asked at each use which one holds our rules: "" for nf_tables, or a variant of iptables.
+
+        before: the tables and chains of iptables-nft that were there already.
+        """
         self._route: NetlinkSocket | None = None
         self._nft: Nft | None = None
         self._chosen = firewall
+        self._before = before
         self._iptables: Iptables | None = None
         self._filters_bridges: bool | None = None
 
@@ -74,7 +78,7 @@ class LinuxKernel:
         if self._iptables is None or self._iptables.name != name:
             from nsbridge.kernel.iptables import Iptables
 
-            self._iptables = Iptables(name, self.nft, self._bridges)
+            self._iptables = Iptables(name, self.nft, self._bridges, self._before)
         return self._iptables
 
     def _bridges(self) -> list[str]:
@@ -83,12 +87,17 @@ class LinuxKernel:
         return [link.name for link in found if link.kind == "bridge" and not is_ours(link.group)]
 
     def choose_firewall(self, wish: str) -> str:
-        """Return the firewall to remember: "" for nf_tables, or which variant of iptables is meant."""
+        """Return what to remember: "" for nf_tables, else which variant of iptables is meant.
+
+        Below it stands what iptables-nft has by now, a line for each table and chain.
+        """
         if wish in ("", "nftables"):
             return ""
-        from nsbridge.kernel.iptables import choose
+        from nsbridge.kernel import emptied
+        from nsbridge.kernel.iptables import ORDER, choose
 
-        return choose(wish)
+        name = choose(wish)
+        return "\n".join((name, *(emptied.present(self.nft, ORDER) if name == "iptables-nft" else ())))
 
     def do(self, step: Step, forget: Iterable[Step] | None = None) -> None:
         """Carry out a step."""

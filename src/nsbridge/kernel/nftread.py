@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from nsbridge.errors import KernelError, NoPermission
+from nsbridge.errors import KernelError, NoPermission, unpermitted
 from nsbridge.firewall.ruleset import Chain, Element, Rule, Set, Table
 from nsbridge.kernel import nftdecode, nftelements, nftencode
 from nsbridge.kernel import nftschema as nf
@@ -273,7 +273,7 @@ class NftReader:
     def _refusal(self, verb: str, err: Refused, parts: Sequence[Part]) -> KernelError | NoPermission:
         """Say what was refused: of a message about many elements, the first that explains the errno."""
         if err.errno in (errno.EPERM, errno.EACCES):
-            return NoPermission("the kernel lets this process change no nftables rules", fix="run it as root")
+            return unpermitted("the kernel lets this process change no nftables rules")
         owners = self._owners(parts, err.index)
         thing = owners[0] if owners else None
         if len(owners) > 1 and err.errno in (errno.EEXIST, errno.ENOENT):

@@ -12,7 +12,7 @@ import _socket
 import errno
 from _struct import Struct, unpack_from
 
-from nsbridge.errors import NoPermission
+from nsbridge.errors import unpermitted
 from nsbridge.firewall import seen
 from nsbridge.firewall.reads import HeaderBytes, Masked, Meta
 from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
@@ -69,7 +69,7 @@ def _loaded(layout: _Layout) -> list[str]:
     except FileNotFoundError:
         return []
     except PermissionError as err:
-        raise NoPermission("the names of iptables' tables can't be read", fix="run it as root") from err
+        raise unpermitted("the names of iptables' tables can't be read") from err
 
 
 class _socket_of:
@@ -79,7 +79,7 @@ class _socket_of:
         try:
             self._socket = _socket.socket(layout.socket, _socket.SOCK_RAW, _socket.IPPROTO_RAW)
         except PermissionError as err:
-            raise NoPermission("iptables' tables can't be read", fix="run it as root") from err
+            raise unpermitted("iptables' tables can't be read") from err
 
     def __enter__(self) -> _socket.socket:
         return self._socket

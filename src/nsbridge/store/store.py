@@ -259,7 +259,11 @@ class Store:
         """Return which variant of iptables holds our rules, "" for none: nf_tables does, or there are none."""
         path = f"{self.root}/firewall"
         # Asked several times for each endpoint that comes, and nearly always in vain: access(2) takes 1 µs.
-        return (files.read(path) or "").strip() if os.access(path, os.F_OK) else ""
+        return (files.read(path) or "").partition("\n")[0] if os.access(path, os.F_OK) else ""
+
+    def firewall_before(self) -> tuple[str, ...]:
+        """Return what iptables-nft had before it held our rules: tables, ``ip nat``, and chains, ``ip nat OUTPUT``."""
+        return tuple((files.read(f"{self.root}/firewall") or "").splitlines()[1:])
 
     def host(self) -> HostRecord:
         """Return what all networks share, as we put it there."""

@@ -1,8 +1,8 @@
 """Modules of ours out of one file, which `launcher` wrote: few reads instead of sixty, and no searching.
 
-The file has a head, which every command reads, and a body, read by those that need more. The head begins with the
-compiled code of this module, which the launcher runs with the text in hand, and says what there is; then come the
-modules of hot verbs, in the order in which they are done loading. They are all run before anybody asks for them
+The file begins with a head, which every command reads: the compiled code of this module, which the launcher runs with
+the text in hand, and what there is. Then come the modules of hot verbs, in the order in which they are done loading,
+and last the body with all modules, for whoever needs more. Those of hot verbs are all run before anybody asks for them
 (`Cached.preload`): the import system takes as long for a module as most take to run, and this way it finds them where
 it looks first, in `sys.modules`.
 
@@ -58,13 +58,13 @@ class Cached:
         start += len(text)
         exec(loads(text[start : start + size]), module.__dict__)
 
-    def preload(self, hot: tuple[tuple[str, int, int], ...]) -> None:
-        """Run the modules at the end of the head, in their order; none if the source of one has changed."""
-        if not all(_unchanged(self._index[name]) for name, _, _ in hot):
+    def preload(self, fd: int, hot: tuple[tuple[str, int], ...]) -> None:
+        """Run the modules that follow in the open file, in their order; none if the source of one has changed."""
+        if not all(_unchanged(self._index[name]) for name, _ in hot):
             return
-        text = memoryview(self._head)
-        length = len(text)
-        for name, start, size in hot:
+        for name, size in hot:
+            # One read each: a buffer for all of them would be 0.8 MB of fresh pages.
+            code = read(fd, size)
             if name in sys.modules:
                 continue
             # What the import system does, without its locks and searches: nobody else runs yet.
@@ -78,7 +78,7 @@ class Cached:
                 module.__path__ = spec.submodule_search_locations
             sys.modules[name] = module
             try:
-                exec(loads(text[length + start : length + start + size]), module.__dict__)
+                exec(loads(code), module.__dict__)
             except BaseException:
                 del sys.modules[name]
                 raise
@@ -124,9 +124,14 @@ def _whole(path: str) -> bytes:
         close(fd)
 
 
-def use(path: str, head: bytes, index: dict[str, Entry], hot: tuple[tuple[str, int, int], ...]) -> None:
-    """Look here first from now on; for a hot verb, have its modules at once: name, and place counted from the end."""
+def use(path: str, fd: int, head: bytes, index: dict[str, Entry], hot: tuple[tuple[str, int], ...], rest: int) -> None:
+    """Look here first from now on; for a hot verb, have its modules at once.
+
+    fd: the file, read as far as its head. rest: bytes that follow; a file that lost some is left alone.
+    """
+    if fstat(fd).st_size != len(head) + rest:
+        return
     ours = Cached(path, head, index)
     sys.meta_path.insert(0, ours)
     if sys.argv[1:] and sys.argv[1] in HOT:
-        ours.preload(hot)
+        ours.preload(fd, hot)

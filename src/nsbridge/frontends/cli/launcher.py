@@ -31,11 +31,11 @@ try:
     from marshal import loads
     from posix import O_CLOEXEC, close, open, read
     head = read(fd := open({code!r}, O_CLOEXEC), {head})
-    close(fd)
     there = {{}}
     run, *rest = loads(head)
     exec(run, there)
-    there["use"]({code!r}, head, *rest)
+    there["use"]({code!r}, fd, head, *rest)
+    close(fd)
 except Exception:  # another Python, or no such file: then modules come from their own
     pass
 from nsbridge.frontends.cli.main import script
@@ -193,10 +193,10 @@ def archive() -> tuple[bytes, bytes]:
     index = {name: (entry[0] - len(body), *entry[1:]) for name, entry in index.items()}
     hot = tuple([name for name in _in_order((FEW, *ROOTS) if found else ROOTS) if name in codes])
     parts = [marshal.dumps(codes[name]) for name in hot]
-    ends = [sum(map(len, parts[at:])) for at in range(len(parts))]
-    places = tuple([(name, -end, len(part)) for name, end, part in zip(hot, ends, parts, strict=True)])
+    sizes = tuple([(name, len(part)) for name, part in zip(hot, parts, strict=True)])
     run = _compiled(Path(cached.__file__))
-    return marshal.dumps((run, index, places)) + b"".join(parts), body
+    rest = b"".join(parts) + body
+    return marshal.dumps((run, index, sizes, len(rest))), rest
 
 
 def _entry(source: Path, start: int, size: int) -> cached.Entry:
