@@ -14,11 +14,12 @@ PICTURES = ROOT / "docs" / "pictures"
 BY_HAND = {"nft": ROOT / "docs" / "by-hand.sh", "iptables": ROOT / "docs" / "by-hand-iptables.sh"}
 
 HOST = """
-ip link add eth0 address 02:00:5e:00:53:01 type veth peer name wire0
+ip netns add lan
+ip link add eth0 address 02:00:5e:00:53:01 type veth peer name wire0 netns lan
 echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
 ip address add 192.168.1.10/24 dev eth0
 ip link set eth0 up
-ip link set wire0 up
+ip -n lan link set wire0 up
 ip route add default via 192.168.1.1
 """
 """A host in somebody's LAN."""
@@ -75,7 +76,7 @@ def drawn() -> dict[Path, str]:
     for name, words, said in DRAWN:
         found[PICTURES / f"{name}.svg"] = run(*words, "--format", "svg")
         pages.append(f"\n## {said}\n\n`nsbridge {' '.join(words)} --format svg`\n\n![{said}]({name}.svg)\n")
-    subprocess.run(["sh", "-ec", "ip link delete eth0"], check=True)
+    subprocess.run(["sh", "-ec", "ip netns delete lan; ip link delete eth0 2>/dev/null || true"], check=True)
     found[PICTURES / "README.md"] = "".join(pages)
     return found
 

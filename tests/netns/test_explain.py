@@ -158,3 +158,13 @@ def test_names_that_nobody_has(lab: Lab, nb: object) -> None:
     assert "did you mean outside?" in nb.fails(4, "explain", "host", "outsid")
     assert "has 'http' where a port belongs" in nb.fails(2, "explain", "host", "outside:http")
     assert "icmp has no ports" in nb.fails(2, "explain", "host", "outside:80/icmp")
+
+
+def test_an_uplink_that_is_called_as_the_interface_inside(lab: Lab) -> None:
+    lab.sh("ip link set up0 down && ip link set up0 name eth0 && ip link set eth0 up")
+    lab.sh("ip route add default via 198.51.100.2")
+    lab.sh("ip address add 198.51.100.9/24 dev eth0", OUTSIDE)
+    with world(lab, DOCKER) as host:
+        told = explain(host, "outside=198.51.100.7", "198.51.100.1:8088").path
+        assert told.back is not None
+        assert (told.out.netns, told.back.fate) == ("/run/netns/ns1", "left"), told.culprit

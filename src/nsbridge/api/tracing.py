@@ -55,8 +55,9 @@ def traced(source: str, target: str, *, version: int = 0, wait: bool = False, ti
     sends. timeout_s: to wait for the answer (0: 0.9), or for that packet (0: for ever). Errors as of `explained`, and
     NotFound when nobody sent anything, NoPermission, Unsupported (before Linux 5.12), KernelError.
 
-    >>> print(nsbridge.traced("host", "localhost:1"))
-    The probe was refused: Connection refused. The kernel agrees: no rules were predicted, and none were met.
+    >>> found = nsbridge.traced("host", "localhost:1")
+    >>> bool(found), found.outcome
+    (True, 'refused')
     """
     with Trace(current(), source, target, version=version, wait=wait) as trying:
         found = trying.run(timeout_s)

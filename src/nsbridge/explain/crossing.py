@@ -127,7 +127,7 @@ def neighbour(walk: Walk) -> Stage | None:
         walk.doubt = True
         walk.end(UNKNOWN)
         return None
-    if walk.back and link.name == walk.question.link:
+    if walk.back and (walk.netns, link.name) == (walk.question.start or "", walk.question.link):
         walk.hop("link", link.name, "left", "back to where the question came from")
         walk.end(LEFT, to=f"out by {link.name}")
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from nsbridge.explain.hooks import discovers
 from nsbridge.explain.path import ARRIVES, LEFT
 from nsbridge.explain.picture import WORLD, Stop
 
@@ -33,7 +34,8 @@ def stops(path: Path) -> tuple[Stop, ...]:
     found: list[Stop] = []
     if question.start is None:
         found.append(Stop(WORLD, _said(packet), packet.proto))
-    for at, group in groupby(out.hops, key=lambda hop: hop.netns):
+    own = [hop for hop in out.hops if not discovers(hop.packet)]
+    for at, group in groupby(own, key=lambda hop: hop.netns):
         hops = tuple(group)
         link, some = _link(hops), []
         if not found:
