@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,10 +26,14 @@ from nsbridge.explain.world import (
     World,
 )
 from nsbridge.firewall.packet import Packet
-from nsbridge.firewall.seen import Firewall
+from nsbridge.firewall.reads import Fixed, HeaderBytes
+from nsbridge.firewall.seen import Assign, Compare, Firewall, SeenChain, SeenRule, SeenTable
 from nsbridge.model.endpoint import Endpoint, PublishedPort
 from nsbridge.model.network import Network, Subnet
 from nsbridge.model.policy import Party, Policy, PolicyRule
+
+if TYPE_CHECKING:
+    from nsbridge.firewall.seen import Part
 
 POLICIES = tuple(
     SeenPolicy(version, priority, table=table)
@@ -60,6 +64,7 @@ class Made:
         self.peers = peers | {there: here for here, there in peers.items()}
         self.settings = {key.replace("__", "/"): value for key, value in settings.items()}
         self.heard: list[Listener] = []
+        self.rules: dict[str, Firewall] = {}
 
     def space(self, path: str) -> Space | None:
         return self.spaces.get(path)
@@ -68,7 +73,7 @@ class Made:
         return self.settings.get(key, "")
 
     def firewall(self, path: str) -> Firewall:
-        return Firewall()
+        return self.rules.get(path, Firewall())
 
     def listeners(self, path: str, proto: str, port: int) -> tuple[Listener, ...]:
         return tuple(one for one in self.heard if (one.proto, one.port) == (proto, port))
@@ -159,6 +164,37 @@ def test_a_loop_ends() -> None:
     path = walk(World(Made(a, b, peers={("a", "one"): ("b", "two")}, **on)), asked("192.0.2.9"))
     assert path.culprit is not None
     assert path.culprit.thing == "a routing loop"
+
+
+def prerouting(*rules: tuple[Part, ...]) -> Firewall:
+    """A table of somebody's with one chain, where a namespace's packets come in."""
+    seen = tuple(SeenRule(parts, number, number + 10) for number, parts in enumerate(rules))
+    chain = SeenChain("p", seen, "filter", "prerouting", -150, "accept")
+    return Firewall((SeenTable("ip", "theirs", (chain,)),))
+
+
+LOWERED = Assign(HeaderBytes("network", 8, 1), Fixed(b"\1"))
+LOOKS = Compare(HeaderBytes("network", 8, 1), "<=", b"\x40")
+
+
+def test_blamed_is_the_rule_that_lowered_the_ttl_not_one_that_speaks_of_it() -> None:
+    far = SeenRoute(MAIN, ip_network("192.0.2.0/24"), ways=(("one", ip_address("10.0.0.2")),))
+    on = {"net__ipv4__ip_forward": "1", "net__ipv4__conf__two__forwarding": "1"}
+    a, b = space("a", {"one": "10.0.0.1/24"}, far), space("b", {"two": "10.0.0.2/24", "out": "192.0.2.1/24"})
+    made = Made(a, b, peers={("a", "one"): ("b", "two")}, **on)
+    made.rules["b"] = prerouting((LOOKS,), (LOWERED,), (LOOKS,))
+    path = walk(World(made), asked("192.0.2.9", ttl=64))
+    assert path.culprit is not None
+    assert path.culprit.fix[0].startswith("ip netns exec b nft insert rule ip theirs p handle 11 ")
+    assert [hop.verdict for hop in path.out.hops if hop.stage == "prerouting"] == ["TTL 1"]
+
+
+def test_a_destination_written_past_nat_is_told_and_its_rule_blamed() -> None:
+    made = pair()
+    made.rules["b"] = prerouting((Assign(HeaderBytes("network", 16, 4), Fixed(ip_address("10.0.0.77").packed)),))
+    path = walk(World(made), asked())
+    assert path.culprit is not None
+    assert "10.0.0.1:40000 → 10.0.0.77:80" in [hop.verdict for hop in path.out.hops]
 
 
 # routes

@@ -278,7 +278,7 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
 
 def rewriting(walk: Walk, met: Met) -> Culprit:
     """Somebody else's rule that sends packets elsewhere."""
-    return _without(walk, met, f"somebody else's rule sends it to {walk.packet.to}")
+    return _without(walk, met, f"somebody else's rule sends it to {met.after.to}")
 
 
 def untracking(walk: Walk, met: Met) -> Culprit:
@@ -298,14 +298,13 @@ def _without(walk: Walk, met: Met, why: str) -> Culprit:
     return Culprit("rule", walk.netns, f"{place(met)}: {met.text}", why, (within(walk.netns, fix),))
 
 
-def shortening(walk: Walk, met: Met, before: Packet) -> Culprit:
+def shortening(walk: Walk, met: Met) -> Culprit:
     """A rule that gives a packet so few hops to live that whoever would forward it drops it (RFC 1812, 5.3.1)."""
     from nsbridge.explain.hooks import place
 
     why = f"a rule of {called(walk.netns)} lowered its TTL, and it has run out"
-    return Culprit(
-        "rule", walk.netns, f"{place(met)}: {met.text}", why, (within(walk.netns, _accept(met, before, "")),)
-    )
+    fix = within(walk.netns, _accept(met, met.before, ""))
+    return Culprit("rule", walk.netns, f"{place(met)}: {met.text}", why, (fix,))
 
 
 def _accept(met: Met, packet: Packet, layer: str) -> str:

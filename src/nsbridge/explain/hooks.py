@@ -6,7 +6,6 @@ from nsbridge.explain import cures
 from nsbridge.explain.around import Around
 from nsbridge.explain.path import DROPPED, REFUSED, UNKNOWN, Culprit, Passing
 from nsbridge.firewall.evaluate import EVERY, hook
-from nsbridge.model.names import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 _DISCOVERY = (135, 136)  # types of ICMPv6
 
 _QUIET = ("continue", "jump", "goto", "return")
-_ELSEWHERE = ("dnat to", "redirect")
-_HOPS_LEFT = ("ttl", "hoplimit", "-j hl")
 
 
 def present(walk: Walk, name: str, family: tuple[str, ...]) -> bool:
@@ -38,10 +35,31 @@ def discovers(packet: Packet) -> bool:
 
 def loud(met: Met) -> bool:
     """Tell whether a rule is worth a line: it ends the packet, rewrites it, or may do so."""
-    if met.open:
+    if met.open or _changes(met):
         return True
     quiet = met.verdict.partition(" ")[0] in _QUIET
     return not quiet and not (met.index < 0 and met.verdict == "accept")
+
+
+def _changes(met: Met) -> list[str]:
+    """What a rule makes of the packet that its verdict doesn't tell."""
+    before, after = met.before, met.after
+    found = []
+    if after.ttl != before.ttl:
+        found.append(f"TTL {after.ttl if after.ttl is not None else 'unknown'}")
+    if _untracks(met):
+        found.append("untracked")
+    if _ends(after) != _ends(before) and after.ct.settled == before.ct.settled:  # written, past NAT
+        found.append(f"{after.of} → {after.to}")
+    return found
+
+
+def _untracks(met: Met) -> bool:
+    return met.after.ct.state == "untracked" != met.before.ct.state
+
+
+def _ends(packet: Packet) -> tuple[object, ...]:
+    return (packet.saddr, packet.sport, packet.daddr, packet.dport)
 
 
 def place(met: Met) -> str:
@@ -88,20 +106,18 @@ def _tell(walk: Walk, name: str, layer: str, before: Packet, met: Sequence[Met])
     """Write down what the rules of a hook did to the packet, and whose fault that may turn out to be."""
     packet = walk.packet
     for one in met:
-        if one.verdict.startswith(_ELSEWHERE) and (one.family, one.table) != TABLE and not walk.back:
+        elsewhere = (one.after.daddr, one.after.dport) != (one.before.daddr, one.before.dport)
+        if elsewhere and one.owner != "nsbridge" and not walk.back:
             walk.rewriter = cures.rewriting(walk, one)
+        if _untracks(one):
+            walk.rewriter = cures.untracking(walk, one)
+        if one.after.ttl != one.before.ttl:
+            walk.shortener = cures.shortening(walk, one)
         if loud(one):
-            walk.hop(f"bridge {name}" if layer == "bridge" else name, f"{place(one)}: {one.text}", one.verdict, one.why)
-    if packet.ct.state == "untracked" != before.ct.state:
-        blind = next((one for one in met if "notrack" in one.text.lower()), None)
-        walk.rewriter = cures.untracking(walk, blind) if blind is not None else walk.rewriter
-    lowered = next((one for one in met if any(word in one.text.lower() for word in _HOPS_LEFT)), None)
-    if packet.ttl != before.ttl and lowered is not None:
-        walk.hop(name, f"{place(lowered)}: {lowered.text}", f"TTL {packet.ttl}", lowered.why)
-        walk.shortener = cures.shortening(walk, lowered, before)
-    if not any(loud(one) for one in met) and packet != before and (packet.daddr, packet.saddr, packet.dport) != (
-        before.daddr, before.saddr, before.dport
-    ):  # fmt: skip
+            stage = f"bridge {name}" if layer == "bridge" else name
+            does = [*_changes(one), *([one.verdict] if one.verdict != "continue" or one.open else [])]
+            walk.hop(stage, f"{place(one)}: {one.text}", ", ".join(does), one.why)
+    if not any(loud(one) for one in met) and _ends(packet) != _ends(before):
         walk.hop(
             name, "conntrack", f"{before.of} → {before.to} becomes {packet.of} → {packet.to}", "a known connection"
         )

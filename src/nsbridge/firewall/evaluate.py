@@ -6,7 +6,7 @@ from nsbridge.firewall.effects import settled, tracked, translated
 from nsbridge.firewall.owners import owner_of
 from nsbridge.firewall.walk import End, Walk
 from nsbridge.firewall.words import rule_words
-from nsbridge.values import Value
+from nsbridge.values import Value, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Met(Value):
     hook: ``prerouting`` …; priority: of the base chain. index: of the rule in its chain, -1 for the policy.
     text: the rule as its tool writes it. verdict: ``accept``, ``drop``, ``reject``, ``continue``, ``jump X``,
     ``goto X``, ``return``, ``dnat to 10.0.0.2:80`` …; open: nobody can say whether it applied.
+    before, after: the packet as it came to the rule and as it left it, which is how to tell what the rule does.
     why: its comment. owner: as in `SeenTable`. fix: for one that drops, how to reach that rule (nft delete rule …).
     """
 
@@ -39,6 +40,8 @@ class Met(Value):
     handle: int
     text: str
     verdict: str
+    before: Packet = field(compare=False)
+    after: Packet = field(compare=False)
     why: str = ""
     owner: str = ""
     backend: str = "nft"
@@ -216,15 +219,15 @@ class _Hook:
         return rule_words(rule, chain, table, self.firewall.contents)
 
     def _met(self, passed: Passed) -> Met:
-        rule, chain, table, base = passed.rule
+        rule, chain, table, base = passed.place
         place = (table.family, table.name, chain.name, base.hook, base.priority)
+        did = (passed.verdict, passed.before, passed.after)
         if rule is None:
             owner = owner_of(table.family, table.name, chain.name, "", table.backend)
-            text = f"policy {passed.verdict}"
-            return Met(*place, -1, 0, text, passed.verdict, "", owner, table.backend)
+            return Met(*place, -1, 0, f"policy {passed.verdict}", *did, "", owner, table.backend)
         owner = owner_of(table.family, table.name, chain.name, rule.why, table.backend)
         text = self._text(rule, chain, table)
-        return Met(*place, rule.index, rule.handle, text, passed.verdict, rule.why, owner, table.backend, passed.doubt)
+        return Met(*place, rule.index, rule.handle, text, *did, rule.why, owner, table.backend, passed.doubt)
 
 
 def _distinct(ends: list[End]) -> list[End]:

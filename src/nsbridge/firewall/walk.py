@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nsbridge.firewall.view import Possible
 
     Stack: TypeAlias = tuple[tuple[str, int], ...]
-    Step: TypeAlias = tuple["Passed", SeenRule | None, SeenChain, SeenTable, str, bool]
+    Place: TypeAlias = tuple[SeenRule | None, SeenChain, SeenTable, SeenChain]  # the last: its base chain
 
 DEEPEST = 16
 """NFT_JUMP_STACK_SIZE: a packet that would jump deeper is dropped."""
@@ -34,14 +34,21 @@ _MOST_WAYS = 4000
 
 
 class Passed:
-    """What a way has met so far: a list that ways share as far as they were one."""
+    """A rule that a way has met, after earlier ones: a list that ways share as far as they were one.
 
-    __slots__ = ("before", "doubt", "rule", "verdict")
+    before, after: the packet as it came to the rule, and as it left it.
+    """
 
-    def __init__(self, before: Passed | None, rule: Any, verdict: str, doubt: bool) -> None:
-        self.before = before
-        self.rule = rule
+    __slots__ = ("after", "before", "doubt", "earlier", "place", "verdict")
+
+    def __init__(
+        self, earlier: Passed | None, place: Place, verdict: str, before: Packet, after: Packet, doubt: bool = False
+    ) -> None:
+        self.earlier = earlier
+        self.place = place
         self.verdict = verdict
+        self.before = before
+        self.after = after
         self.doubt = doubt
 
     def listed(self) -> list[Passed]:
@@ -50,7 +57,7 @@ class Passed:
         one: Passed | None = self
         while one is not None:
             found.append(one)
-            one = one.before
+            one = one.earlier
         return found[::-1]
 
 
@@ -131,23 +138,23 @@ class Walk:
                 continue
             ways = []
             for result in reversed(results):
-                on = self._follow(result, rule, chain, stack, passed, ends)
+                on = self._follow(result, packet, (rule, chain, self.table, self.base), stack, passed, ends)
                 if on is not None:
                     ways.append(on)
             return ways
         verdict = self.base.policy or "accept"
-        ends.append(End(verdict, packet, Passed(passed, (None, self.base, self.table, self.base), verdict, False)))
+        place = (None, self.base, self.table, self.base)
+        ends.append(End(verdict, packet, Passed(passed, place, verdict, packet, packet)))
         return []
 
     def _follow(
-        self, result: Result, rule: SeenRule, chain: SeenChain, stack: Stack, passed: Passed | None, ends: list[End]
+        self, result: Result, before: Packet, place: Place, stack: Stack, passed: Passed | None, ends: list[End]
     ) -> tuple[Stack, Packet, Passed | None] | None:
         """Where a way goes on after a rule; None when it ends there."""
         if not result.matched:
             return stack, result.packet, passed
         verdict = result.verdict
-        words = result.said or _words(verdict)
-        passed = Passed(passed, (rule, chain, self.table, self.base), words, result.doubt)
+        passed = Passed(passed, place, result.said or _words(verdict), before, result.packet, result.doubt)
         if verdict is None:
             return stack, result.packet, passed
         if isinstance(verdict, (Jump, Goto)):
