@@ -17,7 +17,7 @@ from lab import inside, sh
 
 from nsbridge.firewall.evaluate import Outcome, hook
 from nsbridge.firewall.packet import PROTOS, Packet
-from nsbridge.firewall.surroundings import Unknown
+from nsbridge.firewall.surroundings import Surroundings
 from nsbridge.kernel.nfttrace import Traced, Traces
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ table inet tracer {
 """
 
 
-class Between(Unknown):
+class Between(Surroundings):
     """What the host knows of its links and routes."""
 
     def kind(self, ifname: str) -> str | None:

@@ -27,7 +27,7 @@ from nsbridge.firewall.seen import (
     VerdictMap,
     Xt,
 )
-from nsbridge.firewall.surroundings import Unknown
+from nsbridge.firewall.surroundings import Surroundings
 from nsbridge.model.names import TABLE
 from nsbridge.state.kernel_state import KernelState
 
@@ -56,10 +56,10 @@ def table(
 
 def verdict(*lines: tuple[Part, ...], packet: Packet = PACKET, policy: str = "accept", **chains: object) -> str:
     found = table(*lines, policy=policy, **chains)  # type: ignore[arg-type]
-    return hook(Firewall((found,)), "forward", packet, Unknown()).verdict
+    return hook(Firewall((found,)), "forward", packet, Surroundings()).verdict
 
 
-class Place(Unknown):
+class Place(Surroundings):
     """A host whose bridge is `br` and whose own address is 198.51.100.1."""
 
     def addrtype(self, address: Address, ifname: str = "") -> str | None:
@@ -81,7 +81,7 @@ def test_an_unknown_match_is_followed_both_ways() -> None:
 
 
 def test_what_is_open_is_named() -> None:
-    found = hook(Firewall((table((WEB, STRANGE, Drop())),)), "forward", PACKET, Unknown())
+    found = hook(Firewall((table((WEB, STRANGE, Drop())),)), "forward", PACKET, Surroundings())
     assert {way.verdict for way in found.ways} == {"drop", "accept"}
     assert len(found.opaque) == 1
     assert "match of another world" in found.opaque[0]
@@ -97,14 +97,14 @@ def test_fields_that_are_not_known_are_open() -> None:
 
 def test_many_open_rules_cost_each_its_own() -> None:
     lines = [(Strange(f"number {number}"), Assign(Meta("priority", 4), Fixed(bytes(4)))) for number in range(300)]
-    found = hook(Firewall((table(*lines),)), "forward", PACKET, Unknown())
+    found = hook(Firewall((table(*lines),)), "forward", PACKET, Surroundings())
     assert found.verdict == "accept"
     assert len(found.ways) == 1
 
 
 def test_a_budget_is_taken_to_be_unspent_and_said_so() -> None:
     found = hook(
-        Firewall((table((Limited("limit rate 3/minute"), Accept()), policy="drop"),)), "forward", PACKET, Unknown()
+        Firewall((table((Limited("limit rate 3/minute"), Accept()), policy="drop"),)), "forward", PACKET, Surroundings()
     )
     assert (found.verdict, len(found.assumed)) == ("accept", 1)
     assert "limit rate 3/minute" in found.assumed[0]
@@ -124,22 +124,22 @@ def test_jump_goto_and_return() -> None:
 def test_an_accept_ends_one_chain_and_a_drop_all() -> None:
     first, second = table((Accept(),), priority=-10), table((Drop(),), priority=5).replace(name="u")
     for order in ((first, second), (second, first)):
-        found = hook(Firewall(order), "forward", PACKET, Unknown())
+        found = hook(Firewall(order), "forward", PACKET, Surroundings())
         assert (found.verdict, [met.priority for met in found.met]) == ("drop", [-10, 5])
 
 
 def test_of_one_priority_the_younger_is_first() -> None:
     first, second = table((Drop(),)), table((Drop(),)).replace(name="younger")
-    assert [met.table for met in hook(Firewall((first, second)), "forward", PACKET, Unknown()).met] == ["younger"]
+    assert [met.table for met in hook(Firewall((first, second)), "forward", PACKET, Surroundings()).met] == ["younger"]
 
 
 def test_ct_is_invalid_before_conntrack() -> None:
     new = Compare(Conn("state", 4), "==", (8).to_bytes(4, ORDER))
     early = table((new, Drop()), hook_name="prerouting", priority=-300)
     late = table((new, Drop()), hook_name="prerouting", priority=-150)
-    assert hook(Firewall((early,)), "prerouting", PACKET, Unknown()).verdict == "accept"
-    assert hook(Firewall((late,)), "prerouting", PACKET, Unknown()).verdict == "drop"
-    assert hook(Firewall((late,), tracks=()), "prerouting", PACKET, Unknown()).verdict == "accept", "nobody tracks"
+    assert hook(Firewall((early,)), "prerouting", PACKET, Surroundings()).verdict == "accept"
+    assert hook(Firewall((late,)), "prerouting", PACKET, Surroundings()).verdict == "drop"
+    assert hook(Firewall((late,), tracks=()), "prerouting", PACKET, Surroundings()).verdict == "accept", "nobody tracks"
 
 
 def test_the_first_that_rewrites_ends_the_question_and_the_answer_comes_back() -> None:
@@ -181,7 +181,7 @@ def test_a_turn_is_every_target_it_can_be() -> None:
             return ""
 
     chosen = table((VerdictMap(Turn("inc", 3), "m"),))
-    found = hook(Firewall((chosen,), ("ip",), Held()), "forward", PACKET, Unknown())
+    found = hook(Firewall((chosen,), ("ip",), Held()), "forward", PACKET, Surroundings())
     assert (found.verdict, {way.verdict for way in found.ways}) == ("open", {"accept", "drop"})
 
 

@@ -1,9 +1,10 @@
-"""What rules ask of the namespace around them, answered from its picture (`Surroundings` of firewall/evaluate.py)."""
+"""What rules ask of the namespace around them, answered from its picture."""
 
 from __future__ import annotations
 
 from nsbridge.explain.routing import choose_source, lookup
 from nsbridge.explain.world import LOCAL
+from nsbridge.firewall.surroundings import Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 _ETHERNET, _LOOPBACK = 1, 772
 
 
-class Around:
+class Around(Surroundings):
     """One namespace, as its rules see it."""
 
     def __init__(self, world: World, space: Space) -> None:

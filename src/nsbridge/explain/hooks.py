@@ -102,6 +102,17 @@ def fire(walk: Walk, name: str, *, layer: str = "", device: str = "", priorities
     return False
 
 
+def kept(walk: Walk) -> bool:
+    """Have conntrack keep the connection of a packet that leaves or is delivered; tell whether its table has room."""
+    full = cures.conntrack_full(walk)
+    if full is not None and walk.packet.ct.state == "new":
+        walk.hop("conntrack", full.thing, "drop", full.why)
+        walk.end(DROPPED, full)
+        return False
+    walk.remember()
+    return True
+
+
 def _tell(walk: Walk, name: str, layer: str, before: Packet, met: Sequence[Met]) -> None:
     """Write down what the rules of a hook did to the packet, and whose fault that may turn out to be."""
     packet = walk.packet

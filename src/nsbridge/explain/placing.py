@@ -24,7 +24,6 @@ CHAR, BOLD, SMALL = 7.0, 7.6, 6.1
 
 EDGE, GAP = 16, 22
 LINE, CHIP, TITLE = 16, 22, 22
-BRIDGE_ROW = 64
 PORTS_SHOWN = 4
 REACH = 62
 """How far a bridge reaches beyond its outermost cables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.explain import cures
-from nsbridge.explain.hooks import fire
+from nsbridge.explain.hooks import fire, kept
 from nsbridge.explain.path import ARRIVES, DROPPED, REFUSED, UNKNOWN, Culprit
 from nsbridge.explain.routing import LOOPBACK, NOWHERE, lookup
 
@@ -154,12 +154,8 @@ def input_(walk: Walk) -> Stage | None:
     """For this namespace: the input hook."""
     if not fire(walk, "input"):
         return None
-    full = cures.conntrack_full(walk)
-    if full is not None and walk.packet.ct.state == "new":
-        walk.hop("conntrack", full.thing, "drop", full.why)
-        walk.end(DROPPED, full)
+    if not kept(walk):
         return None
-    walk.remember()
     return deliver
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbridge.explain import cures
 from nsbridge.explain.crossing import neighbour
-from nsbridge.explain.hooks import fire
+from nsbridge.explain.hooks import fire, kept
 from nsbridge.explain.path import DROPPED, LOST, UNSENT, Culprit
 from nsbridge.explain.routing import Lookup, lookup
 
@@ -103,12 +103,8 @@ def postrouting(walk: Walk) -> Stage | None:
     if not fire(walk, "postrouting"):
         return None
     walk.change(iif="")
-    full = cures.conntrack_full(walk)
-    if full is not None and walk.packet.ct.state == "new":
-        walk.hop("conntrack", full.thing, "drop", full.why)
-        walk.end(DROPPED, full)
+    if not kept(walk):
         return None
-    walk.remember()
     queue = walk.space.links[walk.packet.oif].queue
     if queue not in _PASSING:
         walk.assumed[f"the queue {queue} of {walk.packet.oif} ({cures.called(walk.netns)}) has room for it"] = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nsbridge.state.things import Address_, Interface_, Network_
 
-MAIN, LOCAL, DEFAULT = 254, 255, 253
+MAIN, LOCAL = 254, 255
 """Numbers of the routing tables that every namespace has. <linux/rtnetlink.h>."""
 
 

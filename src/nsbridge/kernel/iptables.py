@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     Names: TypeAlias = Callable[[], Iterable[str]]
 
-VARIANTS = ("iptables-nft", "iptables-legacy")
 RUN = 100
 """Rules in one transaction: iptables-nft sends one as a single message, which in a user namespace is bounded by
 net.core.wmem_max, 212,992 bytes, and a rule with its comment takes up to a thousand."""

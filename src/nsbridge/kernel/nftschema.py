@@ -37,7 +37,7 @@ FIB_TYPES = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast"
 ETHERTYPES = {"ip": 0x0800, "arp": 0x0806, "ip6": 0x86DD}
 
 DROP, ACCEPT = 0, 1
-CONTINUE, JUMP, GOTO, RETURN = -1, -3, -4, -5
+JUMP, GOTO, RETURN = -3, -4, -5
 
 SET_ANONYMOUS, SET_CONSTANT, SET_INTERVAL, SET_MAP, SET_CONCAT = 1, 2, 4, 8, 0x80
 ELEMENT_END = 1
