@@ -19,10 +19,9 @@ from fates import fates
 from lab import OUTSIDE, eventually, sh
 from reach import DOCKER, DUAL, EXAMPLES, MORE, SIDES, Ears, around, attacks
 from test_reach import BRIDGED, arrived, unpinged, unreached
-from test_transcript import BEFORE, TOPOLOGIES, read, run
+from test_transcript import TOPOLOGIES, run, wish
 
 from nsbridge.engine import layout, topology
-from nsbridge.errors import Unsupported
 from nsbridge.explain import transcript
 from nsbridge.wiring import open_host
 
@@ -106,30 +105,19 @@ def test_every_path_and_no_attack(lab: Lab, commands: str) -> None:
 
 @pytest.mark.parametrize(("name", "commands"), CASES, indirect=["commands"])
 def test_the_same_fate(name: str, commands: str, lab: Lab, tmp_path: Path) -> None:
-    before, after = BEFORE.get(name, ("", ""))
-    if before:
-        sh(before)
-    host = open_host()
-    if name == "VLANs":
+    with wish(name, tmp_path) as (host, wanted):
+        empty = left()
+        found = layout.planned(host, wanted)
+        topology.up(host, wanted)
         try:
-            host.kernel.require("vlan_filtering")
-        except Unsupported as err:
-            pytest.skip(str(err))
-    wanted = read(TOPOLOGIES[name], tmp_path)
-    empty = left()
-    found = layout.planned(host, wanted)
-    topology.up(host, wanted)
-    try:
-        ours = fates(lab, found)
-    finally:
-        topology.down(host, wanted.project, 0)
-    with typed(host, found, name):
-        theirs = fates(lab, found)
-    assert theirs == ours
-    assert any("heard" in one for one in ours.values())
-    assert left() == empty
-    if after:
-        sh(after)
+            ours = fates(lab, found)
+        finally:
+            topology.down(host, wanted.project, 0)
+        with typed(host, found, name):
+            theirs = fates(lab, found)
+        assert theirs == ours
+        assert any("heard" in one for one in ours.values())
+        assert left() == empty
 
 
 def test_commands_follow_the_hosts_firewall(nb: Command, lab: Lab) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ from nsbridge.state.things import HOST, Link, Sysctl
 from nsbridge.wiring import open_host
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from commands import Command
     from lab import Lab
 
@@ -202,39 +205,45 @@ def read(text: str, tmp_path: Path) -> Topology:
     return found.replace(services=tuple(service.replace(command=()) for service in found.services))
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
-def test_a_script_typed_by_hand_makes_the_same(name: str, lab: Lab, tmp_path: Path) -> None:
+@contextmanager
+def wish(name: str, tmp_path: Path) -> Iterator[tuple[Host, Topology]]:
+    """One of the topologies, and a host on which stands what it expects of others; skipped if the kernel can't."""
     before, after = BEFORE.get(name, ("", ""))
-    if before:
-        sh(before)
     host = open_host()
     if name == "VLANs":
         try:
             host.kernel.require("vlan_filtering")
         except Unsupported as err:
             pytest.skip(str(err))
-    wanted = read(TOPOLOGIES[name], tmp_path)
-    empty = settled()
-    foreseen = layout.planned(host, wanted)
-    topology.up(host, wanted)
-    try:
-        ours, standing = seen(host, foreseen), layout.standing(host)
-        again = layout.planned(host, wanted)
-    finally:
-        topology.down(host, wanted.project, 0)
-    assert set(foreseen.things) == set(standing.things) == set(again.things)
-    assert set(again.endpoints) <= {one.replace(service="", project="") for one in standing.endpoints} | set(
-        standing.endpoints
-    )
-
-    run(transcript.script(transcript.lesson(foreseen.things), name, "a test"))
-    typed = seen(host, foreseen)
-    run(transcript.script(transcript.backwards(foreseen.things), name, "a test"))
-    assert not (found := differences(typed, typable(ours))), "\n".join(found)
-    assert len(typed) > len(wanted.services)
-    assert settled() == empty
+    if before:
+        sh(before)
+    yield host, read(TOPOLOGIES[name], tmp_path)
     if after:
         sh(after)
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_a_script_typed_by_hand_makes_the_same(name: str, lab: Lab, tmp_path: Path) -> None:
+    with wish(name, tmp_path) as (host, wanted):
+        empty = settled()
+        foreseen = layout.planned(host, wanted)
+        topology.up(host, wanted)
+        try:
+            ours, standing = seen(host, foreseen), layout.standing(host)
+            again = layout.planned(host, wanted)
+        finally:
+            topology.down(host, wanted.project, 0)
+        assert set(foreseen.things) == set(standing.things) == set(again.things)
+        assert set(again.endpoints) <= {one.replace(service="", project="") for one in standing.endpoints} | set(
+            standing.endpoints
+        )
+
+        run(transcript.script(transcript.lesson(foreseen.things), name, "a test"))
+        typed = seen(host, foreseen)
+        run(transcript.script(transcript.backwards(foreseen.things), name, "a test"))
+        assert not (found := differences(typed, typable(ours))), "\n".join(found)
+        assert len(typed) > len(wanted.services)
+        assert settled() == empty
 
 
 def saved_rules() -> dict[int, iptables_read.Tables]:

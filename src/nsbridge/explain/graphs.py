@@ -8,7 +8,7 @@ from nsbridge.explain.picture import WORLD, gateways, nature, port_text, ports_o
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nsbridge.explain.picture import Picture
+    from nsbridge.explain.picture import Picture, Uplink
     from nsbridge.model.network import Network
 
 
@@ -22,6 +22,15 @@ def _space_lines(picture: Picture, path: str) -> list[str]:
     for endpoint in picture.within(path):
         lines.append(" ".join([endpoint.ifname, *[str(one.ip) for one in endpoint.addresses]]))
     return lines
+
+
+def _uplink_lines(uplink: Uplink) -> list[str]:
+    return [uplink.name, *[str(one) for one in uplink.addresses]]
+
+
+def _escaped(line: str) -> str:
+    """What stands between double quotes, in dot as in YAML."""
+    return line.replace("\\", "\\\\").replace('"', '\\"')
 
 
 class _Graph:
@@ -65,7 +74,7 @@ class _Graph:
 
 
 def _dot_text(lines: list[str]) -> str:
-    return '"' + "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
+    return '"' + "\\n".join(map(_escaped, lines)) + '"'
 
 
 _DOT_STYLE = {
@@ -89,8 +98,7 @@ def dot(picture: Picture) -> str:
         '    label="the host"; color=gray60;',
     ]
     for one in picture.uplinks:
-        shown = [one.name, *[str(each) for each in one.addresses]]
-        lines.append(f"    {graph.uplinks[one.name]} [label={_dot_text(shown)}];")
+        lines.append(f"    {graph.uplinks[one.name]} [label={_dot_text(_uplink_lines(one))}];")
     for network in picture.networks:
         lines.append(
             f'    {graph.networks[network.name]} [label={_dot_text(_network_lines(network))} color="#0969da"];'
@@ -121,11 +129,10 @@ _ARROWS = {"wire": "---", "out": "---", "port": "-.->", "way": "==>"}
 def mermaid(picture: Picture) -> str:
     """Return the picture as a flowchart of mermaid, which GitHub shows in pages."""
     graph = _Graph(picture)
-    lines = ["---", f"title: {_mermaid_title(picture.title)}", "---", "flowchart TB", '  world(["the world"])']
+    lines = ["---", f'title: "{_escaped(picture.title)}"', "---", "flowchart TB", '  world(["the world"])']
     lines.append('  subgraph host["the host"]')
     for one in picture.uplinks:
-        shown = [one.name, *[str(each) for each in one.addresses]]
-        lines.append(f"    {graph.uplinks[one.name]}[{_mermaid_text(shown)}]")
+        lines.append(f"    {graph.uplinks[one.name]}[{_mermaid_text(_uplink_lines(one))}]")
     for network in picture.networks:
         lines.append(f"    {graph.networks[network.name]}[{_mermaid_text(_network_lines(network))}]")
     if not picture.uplinks and not picture.networks:
@@ -137,7 +144,3 @@ def mermaid(picture: Picture) -> str:
         shown_label = f"|{_mermaid_text([label])}|" if label else ""
         lines.append(f"  {start} {_ARROWS[kind]}{shown_label} {end}")
     return "\n".join(lines) + "\n"
-
-
-def _mermaid_title(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

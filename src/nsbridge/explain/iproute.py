@@ -194,21 +194,21 @@ def _made(thing: Thing) -> list[Command]:
         name = space(thing.path)
         made = Command(f"ip netns add {name}", thing.why or f"namespace {name}")
         return [made, Command(f"ip -n {name} link set dev lo up alias {quoted(NETNS_ALIAS)}")]
-    if isinstance(thing, Address):
-        nodad = " nodad" if thing.address.version == 6 else ""
-        words = f"address add {thing.address} dev {thing.link}{nodad}"
-    elif isinstance(thing, Route):
-        words = f"{_family(thing.dst.version)}route add {_route(thing)}"
-    elif isinstance(thing, RoutingRule):
-        words = f"{_family(thing.src.version)}rule add {_rule(thing)}"
-    else:
-        assert isinstance(thing, Shaper)
+    if isinstance(thing, Shaper):
         return [Command(within(thing.netns, "tc", f"qdisc add dev {thing.link} root {_shaper(thing)}"), thing.why)]
-    return [Command(within(thing.netns, "ip", words), thing.why)]
+    assert isinstance(thing, Address | Route | RoutingRule)
+    nodad = " nodad" if isinstance(thing, Address) and thing.address.version == 6 else ""
+    return [Command(within(thing.netns, "ip", _by_ip("add", thing) + nodad), thing.why)]
 
 
-def _rule(rule: RoutingRule) -> str:
-    return f"from {rule.src} lookup {rule.table} priority {RULE_PRIORITY} protocol {ROUTE_PROTOCOL}"
+def _by_ip(verb: str, thing: Address | Route | RoutingRule) -> str:
+    """What ip(8) is told to do with it."""
+    if isinstance(thing, Address):
+        return f"address {verb} {thing.address} dev {thing.link}"
+    if isinstance(thing, Route):
+        return f"{_family(thing.dst.version)}route {verb} {_route(thing)}"
+    rule = f"from {thing.src} lookup {thing.table} priority {RULE_PRIORITY} protocol {ROUTE_PROTOCOL}"
+    return f"{_family(thing.src.version)}rule {verb} {rule}"
 
 
 def _gone(thing: Thing) -> list[Command]:
@@ -222,12 +222,6 @@ def _gone(thing: Thing) -> list[Command]:
         return [_setting(thing, thing.was)] if thing.was else []
     if isinstance(thing, Shaper):
         return [Command(within(thing.netns, "tc", f"qdisc delete dev {thing.link} root"), thing.why)]
-    if isinstance(thing, Address):
-        words = f"address delete {thing.address} dev {thing.link}"
-    elif isinstance(thing, Route):
-        words = f"{_family(thing.dst.version)}route delete {_route(thing)}"
-    elif isinstance(thing, RoutingRule):
-        words = f"{_family(thing.src.version)}rule delete {_rule(thing)}"
-    else:
-        return []
-    return [Command(within(thing.netns, "ip", words), thing.why)]
+    if isinstance(thing, Address | Route | RoutingRule):
+        return [Command(within(thing.netns, "ip", _by_ip("delete", thing)), thing.why)]
+    return []
