@@ -182,6 +182,11 @@ BREAKAGES = (
              PUBLISHED),
     Breakage("loopback is down", "ip -n web link set lo down", "web 127.0.0.1:80", "lo", "ip link set lo up",
              ("web", "127.0.0.1", "80")),
+    Breakage("the routes to loopback are gone", "ip route del local 127.0.0.0/8 dev lo table local; "
+             "ip route del local 127.0.0.1 dev lo table local", "host 127.0.0.1:8080", "local 127.0.0.0/8 dev lo",
+             "ip route add local 127.0.0.0/8 dev lo", LOCAL),
+    Breakage("lo inside has lost its address", "ip -n web address del 127.0.0.1/8 dev lo", "web 127.0.0.1:80",
+             "127.0.0.1/8 on lo", "ip address add 127.0.0.1/8 dev lo", ("web", "127.0.0.1", "80")),
     Breakage("the address is gone", "ip -n web address del 10.77.0.2/24 dev eth0", "outside host:8080",
              "10.77.0.2 is missing", "nsbridge mend", PUBLISHED, "32"),
     Breakage("the default route is gone", "ip -n web route del default", "web outside:80", "no route", "nsbridge mend",

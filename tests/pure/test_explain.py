@@ -166,6 +166,24 @@ def test_a_loop_ends() -> None:
     assert path.culprit.thing == "a routing loop"
 
 
+@pytest.mark.parametrize("to", ["127.0.0.1", "127.0.0.9"])
+def test_what_is_for_loopback_and_leaves_is_lost(to: str) -> None:
+    made = Made(space("a", {"one": "10.0.0.1/24"}), peers={})
+    a = made.spaces["a"]
+    del a.routes[4, LOCAL][:]
+    path = walk(World(made), asked(to))
+    assert path.culprit is not None
+    assert (path.fate, path.culprit.why) == ("unsent", "a has no local route for 127.0.0.0/8")
+    whole = "local {} dev lo table local proto kernel scope host src 127.0.0.1"
+    fixes = tuple(f"ip netns exec a ip route add {whole.format(one)}" for one in ("127.0.0.1", "127.0.0.0/8"))
+    assert path.culprit.fix == fixes
+    a.routes[4, MAIN].append(SeenRoute(MAIN, ip_network("0.0.0.0/0"), ways=(("one", ip_address("10.0.0.2")),)))
+    path = walk(World(made), asked(to))
+    assert path.culprit is not None
+    assert (path.fate, path.culprit.fix) == ("lost", fixes)
+    assert path.culprit.why.endswith(f"so what goes to {to} leaves by one")
+
+
 def prerouting(*rules: tuple[Part, ...]) -> Firewall:
     """A table of somebody's with one chain, where a namespace's packets come in."""
     seen = tuple(SeenRule(parts, number, number + 10) for number, parts in enumerate(rules))

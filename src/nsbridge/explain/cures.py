@@ -7,7 +7,10 @@ accept for just this traffic goes in front of it, in the same chain, since one i
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from nsbridge.explain.path import Culprit
+from nsbridge.explain.world import LOCAL
 from nsbridge.model.names import ADMIN, BRIDGE_TABLE, MARK_BIT, TABLE
 
 TYPE_CHECKING = False
@@ -86,13 +89,40 @@ def no_route(walk: Walk, found: Lookup) -> Culprit:
         link = space.links[one.link]
         if dst in one.address.network and not link.up:
             return link_down(walk.netns, link)
+    if dst.is_loopback:
+        return no_loopback(walk)
     down = [link for link in space.links.values() if not link.up and link.kind in ("veth", "bridge", "macvlan", "")]
     for link in down:
-        if link.name != "lo" or dst.is_loopback:
+        if not link.loopback:
             culprit = link_down(walk.netns, link)
             return culprit.replace(why=f"{link.name} is down, and took its routes along: none leads to {dst}")
     why = f"{called(walk.netns)} has no route to {dst}"
     return Culprit("route", walk.netns, "no route", why, advice="give it one: `ip route add default via ROUTER`")
+
+
+_LOOPBACK = {4: ("127.0.0.1/8", "127.0.0.1", "127.0.0.0/8"), 6: ("::1/128", "::1")}
+"""The address that lo gets when it is raised, and the local routes that come with it."""
+_LOOPBACK_ROUTE = {
+    4: "ip route add local {} dev lo table local proto kernel scope host src 127.0.0.1",
+    6: "ip -6 route add local {} dev lo table local",
+}
+
+
+def no_loopback(walk: Walk) -> Culprit:
+    """A loopback address that isn't the namespace's own: lo is down, has lost its address, or the routes to it."""
+    dst, space, netns = walk.packet.daddr, walk.space, walk.netns
+    if not space.links["lo"].up:
+        return link_down(netns, space.links["lo"])
+    own, *routes = _LOOPBACK[dst.version]
+    leaves = f", so what goes to {dst} leaves by {walk.packet.oif}" if walk.packet.oif else ""
+    if all(str(one.address) != own for one in space.addresses_on("lo", dst.version)):
+        why = f"lo of {called(netns)} has no address {own}{leaves}"
+        return Culprit("loopback", netns, f"{own} on lo", why, (within(netns, f"ip address add {own} dev lo"),))
+    have = {one.dst for one in space.routes.get((dst.version, LOCAL), ())}
+    lost = [one for one in routes if ip_network(one) not in have]
+    why = f"{called(netns)} has no local route for {lost[-1] if lost else dst}{leaves}"
+    fix = tuple(within(netns, _LOOPBACK_ROUTE[dst.version].format(one)) for one in lost)
+    return Culprit("loopback", netns, f"local {lost[-1] if lost else dst} dev lo", why, fix)
 
 
 def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:

@@ -226,6 +226,7 @@ class Walk:
         self.station: tuple[str, str] = ("", "")
         self.rewriter: Culprit | None = None
         self.shortener: Culprit | None = None
+        self.strayed: Culprit | None = None
         self.stolen = ""
         self.scope = ""
         self.taught: dict[tuple[str, str, Address_], str] = {}
@@ -255,10 +256,13 @@ class Walk:
     def end(self, fate: str, culprit: Culprit | None = None, *, to: str = "", said: str = "") -> None:
         """The way ends here. Where somebody else's rule sent the packet there, that rule is to blame.
 
-        Unless something on the way is merely switched off: then the rule may well be what was meant.
+        Unless something on the way is merely switched off: then the rule may well be what was meant. What is for a
+        loopback address and has left its namespace is lost wherever it ends.
         """
         from nsbridge.explain.cures import stolen
 
+        if self.strayed is not None and self.packet.daddr.is_loopback and (culprit is not None or fate == LEFT):
+            fate, culprit, to, said = LOST if fate == LEFT else fate, self.strayed, "", ""
         if not self.back and culprit is not None and culprit.kind in ("ours", "neighbour"):
             culprit = stolen(self) or culprit
         if self.rewriter is not None and culprit is not None and culprit.kind not in _SWITCHED:

@@ -6,7 +6,7 @@ from nsbridge.explain import cures
 from nsbridge.explain.crossing import neighbour
 from nsbridge.explain.hooks import fire, kept
 from nsbridge.explain.path import DROPPED, LOST, UNSENT, Culprit
-from nsbridge.explain.routing import Lookup, lookup
+from nsbridge.explain.routing import LOOPBACK, Lookup, lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ _PASSING = ("", "noqueue", "pfifo", "pfifo_fast", "bfifo", "fq", "fq_codel", "mq
 def leaving(walk: Walk) -> Stage | None:
     """The way out of the namespace: no loopback source leaves by a real link unless it is allowed to."""
     packet = walk.packet
-    if packet.oif != "lo" and packet.saddr.version == 4 and packet.saddr.is_loopback:
+    if packet.oif != LOOPBACK and packet.daddr.is_loopback and walk.strayed is None:
+        walk.strayed = cures.no_loopback(walk)
+    if packet.oif != LOOPBACK and packet.saddr.version == 4 and packet.saddr.is_loopback:
         key = f"net/ipv4/conf/{packet.oif}/route_localnet"
         if not walk.world.conf(walk.netns, 4, packet.oif, "route_localnet"):
             why = f"a packet from {packet.saddr} may not leave by {packet.oif}: the kernel calls it a martian"
