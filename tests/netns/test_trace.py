@@ -20,7 +20,7 @@ import nsbridge
 from nsbridge.engine.trace import Trace
 from nsbridge.errors import InvalidIntent, NotFound
 from nsbridge.explain.compare import EXTRA, MISSING, OTHER
-from nsbridge.explain.tell_trace import WIDTH
+from nsbridge.explain.tell import WIDTH
 from nsbridge.frontends.cli.main import main
 from nsbridge.wiring import open_host
 

@@ -78,6 +78,15 @@ def test_a_terminal_gets_a_table_of_rich(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "[red]" in lines[2]
 
 
+def test_only_a_terminal_is_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    wide, fits = [("web", "x" * 76)], [("web", "x" * 75)]
+    assert output.too_narrow(("A", "B"), wide) == 0
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert (output.too_narrow(("A", "B"), wide), output.too_narrow(("A", "B"), fits)) == (80, 0)
+
+
 def test_ages() -> None:
     told = [words.ago(seconds) for seconds in (-1, 0, 59.9, 60, 3599, 3600, 86399, 86400, 864000)]
     assert told == ["0s", "0s", "59s", "1m", "59m", "1h", "23h", "1d", "10d"]

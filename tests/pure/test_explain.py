@@ -205,6 +205,14 @@ def test_blamed_is_the_rule_that_lowered_the_ttl_not_one_that_speaks_of_it() -> 
     assert path.culprit is not None
     assert path.culprit.fix[0].startswith("ip netns exec b nft insert rule ip theirs p handle 11 ")
     assert [hop.verdict for hop in path.out.hops if hop.stage == "prerouting"] == ["TTL 1"]
+    told = "\n".join(tell.lines(path.out, 60)).splitlines()
+    assert max(map(len, told)) <= 60
+    assert told[-4:] == [
+        "  prerouting         ip theirs p: ip ttl set 1 → TTL 1",
+        "  route              192.0.2.0/24 dev out",
+        "  forward            TTL 1 → drop  # its TTL has run out: b",
+        "                       forwards it no more",
+    ]
 
 
 def test_a_destination_written_past_nat_is_told_and_its_rule_blamed() -> None:

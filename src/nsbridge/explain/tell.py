@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from nsbridge.explain.cures import called
+from nsbridge.explain.hooks import discovers
 from nsbridge.explain.path import ARRIVES, LEFT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from nsbridge.explain.path import Culprit, Hop, Leg, Path
     from nsbridge.firewall.packet import Packet
+
+WIDTH = 100
+STAGE = 18
+"""Columns of the longest: bridge postrouting."""
 
 HEADER = ("WHERE", "STAGE", "WHAT", "VERDICT", "PACKET AFTERWARDS")
 
@@ -70,6 +78,10 @@ def _changed(hop: Hop, before: Packet | None) -> str:
     packet = hop.packet
     if before is not None and (before.of, before.to, before.mark) == (packet.of, packet.to, packet.mark):
         return ""
+    return _ends(packet)
+
+
+def _ends(packet: Packet) -> str:
     mark = f" mark {packet.mark:#x}" if packet.mark else ""
     return f"{packet.of} → {packet.to}{mark}"
 
@@ -83,6 +95,51 @@ def rows(leg: Leg) -> list[tuple[str, str, str, str, str]]:
         found.append((called(hop.netns), hop.stage, why, hop.verdict, _changed(hop, before)))
         before = hop.packet
     return found
+
+
+def lines(leg: Leg, width: int) -> Iterator[str]:
+    """Yield the hops namespace by namespace, for a terminal that is too narrow for rows."""
+    ends = ""
+    for where, group in groupby(leg.hops, key=lambda hop: called(hop.netns)):
+        yield where
+        for hop in group:
+            yield line(hop.thing, says(hop.thing, hop.verdict), hop.why, f"  {hop.stage:<{STAGE}} ", width)
+            if not discovers(hop.packet):
+                before, ends = ends, _ends(hop.packet)
+                if before != ends:
+                    yield wrapped(f"now {ends}" if before else ends, STAGE + 3, width=width)
+
+
+def says(thing: str, verdict: str) -> str:
+    """A verdict as lines have it, nothing where the packet merely goes on."""
+    if thing == "conntrack" and verdict != "drop":
+        return "rewritten"
+    return "" if verdict in ("pass", "local", "deliver") else verdict
+
+
+def line(thing: str, said: str, why: str, first: str, width: int = WIDTH) -> str:
+    """Return the line of a hop, without what a rule has counted; its comment is the reason behind it."""
+    from re import sub
+
+    text = sub(r"counter packets \d+ bytes \d+", "counter", thing).replace(f' comment "{why}"', "")
+    text += f" → {said}" if said and not text.endswith(f" {said}") else ""
+    text += f"  # {why}" if why and why not in text else ""
+    return wrapped(text, first=first, width=width)
+
+
+def wrapped(text: str, indent: int = 0, *, first: str = "", width: int = WIDTH) -> str:
+    """Return text in lines of so many columns, cut between words. first: what the first of them begins with."""
+    from textwrap import fill
+
+    first = first or " " * indent
+    return fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * (len(first) + 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 # as data

@@ -6,8 +6,6 @@ The client's port is different each time, so the words leave it out: what is the
 from __future__ import annotations
 
 from itertools import groupby
-from re import sub
-from textwrap import fill
 
 from nsbridge.explain import tell
 from nsbridge.explain.compare import BOTH, EXTRA, MISSING, OTHER
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
     from nsbridge.explain.compare import Compared, Comparison
     from nsbridge.firewall.packet import Packet
 
-WIDTH = 100
-_STAGE = 18
-"""Of the longest: bridge postrouting."""
-
 LEGEND = "= as predicted   - predicted, not met   + not predicted   ~ another verdict   (blank: can't be told)"
 
 _PROBES = {
@@ -36,19 +30,6 @@ _PROBES = {
     "not sent": "The probe wasn't even sent",
     "silence": "The probe heard nothing",
 }
-
-
-def wrapped(text: str, indent: int = 0, *, first: str = "") -> str:
-    """Return text in lines of 100 columns, cut between words. first: what the first of them begins with."""
-    first = first or " " * indent
-    return fill(
-        text,
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=" " * (len(first) + 2),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def probed(comparison: Comparison, said: str = "") -> str:
@@ -94,7 +75,7 @@ def _leg(leg: tuple[Compared, ...], *, back: bool) -> Iterator[str]:
             if one.packet is not None and not discovers(one.packet):
                 before, ends = ends, _ends(one.packet, back=back)
                 if before not in ("", ends):
-                    yield f"  {'':{_STAGE}} now {ends}"
+                    yield f"  {'':{tell.STAGE}} now {ends}"
 
 
 def _ends(packet: Packet, *, back: bool) -> str:
@@ -107,11 +88,7 @@ def _ends(packet: Packet, *, back: bool) -> str:
 
 
 def _line(one: Compared) -> str:
-    text = sub(r"counter packets \d+ bytes \d+", "counter", one.thing).replace(f' comment "{one.why}"', "")
-    says = _verdict(one)
-    text += f" → {says}" if says and not text.endswith(f" {says}") else ""
-    text += f"  # {one.why}" if one.why and one.why not in text else ""
-    return wrapped(text, first=f"{one.mark} {one.stage:<{_STAGE}} ")
+    return tell.line(one.thing, _verdict(one), one.why, f"{one.mark} {one.stage:<{tell.STAGE}} ")
 
 
 def _verdict(one: Compared) -> str:
@@ -119,9 +96,7 @@ def _verdict(one: Compared) -> str:
         return f"{one.predicted} predicted, {one.kernel} met"
     if one.mark == EXTRA:
         return one.kernel
-    if one.thing == "conntrack" and one.predicted != "drop":
-        return "rewritten"
-    return "" if one.predicted in ("pass", "local", "deliver") else one.predicted
+    return tell.says(one.thing, one.predicted)
 
 
 # as data

@@ -51,8 +51,11 @@ def _show(path: Path, source: str, *, brief: bool) -> None:
             output.line(f"  {word}: {text}")
     if brief:
         return
-    output.line("")
-    output.table(tell.HEADER, tell.rows(path.out), shrinks="WHAT")
-    if path.back is not None:
-        output.line("\nthe answer:")
-        output.table(tell.HEADER, tell.rows(path.back), shrinks="WHAT")
+    legs = [leg for leg in (path.out, path.back) if leg is not None]
+    width = output.too_narrow(tell.HEADER, [row for leg in legs for row in tell.rows(leg)])
+    for title, leg in zip(("", "\nthe answer:"), legs, strict=False):
+        output.line(title)
+        if not width:
+            output.table(tell.HEADER, tell.rows(leg))
+        for text in tell.lines(leg, width) if width else ():
+            output.line(text)

@@ -53,12 +53,27 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(line.rstrip() + "\n" for line in padded)
 
 
+def _shown() -> bool:
+    """Tell whether a terminal shows what is written to stdout."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def too_narrow(header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    """Return the columns of the terminal if a table doesn't fit into them; 0 if it does, or no terminal is there."""
+    if not _shown():
+        return 0
+    from shutil import get_terminal_size
+
+    width = get_terminal_size().columns
+    return width if max(map(len, columns(header, rows).splitlines())) > width else 0
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, shrinks: str = "") -> None:
     """Write a table: by rich on a terminal, as columns elsewhere.
 
     shrinks: the column that is cut short where a terminal is too narrow; the others go on in the next line.
     """
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+    if not _shown():
         sys.stdout.write(columns(header, rows))
         return
     from rich.console import Console

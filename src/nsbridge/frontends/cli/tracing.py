@@ -40,13 +40,13 @@ def trace(host: Host, args: Any) -> int:
 
 def _show(found: Comparison, source: str, said: str, *, brief: bool) -> None:
     colour = output.GREEN if found.agrees else output.RED
-    output.line(tell_trace.wrapped(f"Predicted: {tell.sentence(found.path, source)}"))
+    output.line(tell.wrapped(f"Predicted: {tell.sentence(found.path, source)}"))
     output.line(tell_trace.probed(found, said))
     output.line(output.paint(sys.stdout, colour, tell_trace.verdict(found)))
     for text in found.differences:
-        output.line(tell_trace.wrapped(text, 2))
+        output.line(tell.wrapped(text, 2))
     for text in found.untold:
-        output.line(tell_trace.wrapped(f"note: {text}", 2))
+        output.line(tell.wrapped(f"note: {text}", 2))
     if brief:
         return
     output.line("")
