@@ -9,6 +9,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import pytest
+from breakages import BREAKAGES, PUBLISHED, Breakage, answered, explained, put_back, shell, workshop
 from lab import OUTSIDE, Lab, eventually
 from reach import (
     DOCKER,
@@ -168,3 +169,26 @@ def test_an_uplink_that_is_called_as_the_interface_inside(lab: Lab) -> None:
         told = explain(host, "outside=198.51.100.7", "198.51.100.1:8088").path
         assert told.back is not None
         assert (told.out.netns, told.back.fate) == ("/run/netns/ns1", "left"), told.culprit
+
+
+ADMINS = Breakage(
+    "the administrator's own rule in our chain", "iptables -t mangle -I NSB-admin -d 10.77.0.2 -j DROP",
+    "outside host:8080", "-t mangle NSB-admin: -A NSB-admin -d 10.77.0.2/32 -j DROP",
+    "nft delete rule ip mangle NSB-admin", PUBLISHED,
+)  # fmt: skip
+
+
+def test_our_rules_in_iptables_are_known_as_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NSBRIDGE_FIREWALL", "iptables-nft")
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
+    with workshop() as lab:
+        for one in (*[one for one in BREAKAGES if one.how == "true"], ADMINS):
+            shell(one.how)
+            assert not answered(lab, one.probe), one.name
+            culprit = explained(one.question)["culprit"]
+            assert one.culprit in culprit["thing"], culprit
+            assert any(one.fix in fix for fix in culprit["fix"]), culprit
+            for fix in culprit["fix"]:
+                shell(fix)
+            assert eventually(lambda probe=one.probe: answered(lab, probe, 1.0)), culprit
+            put_back(one)

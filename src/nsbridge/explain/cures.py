@@ -11,6 +11,7 @@ from ipaddress import ip_network
 
 from nsbridge.explain.path import Culprit
 from nsbridge.explain.world import LOCAL
+from nsbridge.firewall.iptables import PREFIX
 from nsbridge.model.names import ADMIN, BRIDGE_TABLE, MARK_BIT, TABLE
 
 TYPE_CHECKING = False
@@ -295,10 +296,9 @@ def rule(walk: Walk, met: Met, hook: str, layer: str) -> Culprit:
     does = "refuses" if met.verdict.startswith("reject") else "drops"
     why = f"the policy of {place(met)} {does} it" if met.index < 0 else f"a rule of {met.owner or met.table} {does} it"
     kind = "ours" if ours else "rule"
-    if ours and met.chain == ADMIN:
-        fix = f"nft delete rule {met.family} {met.table} {met.chain} handle {met.handle}"
-        return Culprit("rule", walk.netns, thing, f"a rule of the administrator's, in our chain: {met.verdict}", (fix,))
-    if ours and (met.family, met.table) in (TABLE, BRIDGE_TABLE):
+    if ours and met.chain in (ADMIN, PREFIX + ADMIN):
+        return _without(walk, met, f"a rule of the administrator's, in our chain: {met.verdict}")
+    if ours and (met.backend != "nft" or (met.family, met.table) in (TABLE, BRIDGE_TABLE)):
         return Culprit(kind, walk.netns, f"{thing}  # {met.why}" if met.why not in thing else thing, met.why)
     if hook == "forward" and not layer and met.index < 0 and (packet.mark or 0) & MARK_BIT:
         why = f"the policy of {place(met)} is {met.verdict}, and our rule that accepts what we mark is missing there"

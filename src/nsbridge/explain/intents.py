@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nsbridge.explain.cures import called, within
 from nsbridge.explain.path import Culprit
+from nsbridge.firewall.iptables import PREFIX
 from nsbridge.model.names import DEFAULT_NETWORK
 from nsbridge.values import Value
 
@@ -151,8 +152,9 @@ def _by_rule(path: Path, culprit: Culprit, records: Records) -> Culprit | None:
     """One of our own rules dropped it: say what it means here."""
     if culprit.kind != "ours" or culprit.fix:
         return None
-    chain = culprit.thing.partition(":")[0].rpartition(" ")[2]
-    if chain in ("deny", "refuse", "deny_log", "refuse_log"):
+    # In iptables chains of ours bear a prefix, and the number of a rule behind a dash.
+    chain = culprit.thing.partition(":")[0].rpartition(" ")[2].removeprefix(PREFIX).partition("-")[0]
+    if chain in ("deny", "refuse", "deny_log", "refuse_log", "rejected", "unrejected"):
         return _denied(path, culprit, records)
     for mark, reason in (
         ("S3, S9", _unreachable),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nsbridge.firewall.iptables import PREFIX
+
 _TABLES = (
     ("nsbridge", "nsbridge"), ("docker", "docker"), ("firewalld", "firewalld"), ("libvirt", "libvirt"),
     ("kube", "kubernetes"), ("netavark", "netavark"), ("cni", "cni"), ("lxc", "lxc"), ("incus", "incus"),
@@ -11,7 +13,7 @@ _TABLES = (
 _CHAINS = (
     ("DOCKER", "docker"), ("ufw", "ufw"), ("LIBVIRT", "libvirt"), ("KUBE", "kubernetes"), ("CNI", "cni"),
     ("NETAVARK", "netavark"), ("cali-", "calico"), ("CILIUM", "cilium"), ("f2b", "fail2ban"), ("ts-", "tailscale"),
-    ("FWDI", "firewalld"), ("FWDO", "firewalld"), ("IN_", "firewalld"), ("nsbridge", "nsbridge"),
+    ("FWDI", "firewalld"), ("FWDO", "firewalld"), ("IN_", "firewalld"), (PREFIX, "nsbridge"),
 )  # fmt: skip
 
 
