@@ -224,7 +224,9 @@ def test_ports_come_back_with_their_network(host: Host) -> None:
     assert endpoints.connect(host, web) == before
     endpoints.disconnect(host, "lab_default", "web")
     # Published elsewhere meanwhile, they would be taken.
-    elsewhere = endpoints.connect(host, web.replace(to=Attachment("default", ifname="eth1"), ports=(PublishedPort(80, 8080),)))
+    elsewhere = endpoints.connect(
+        host, web.replace(to=Attachment("default", ifname="eth1"), ports=(PublishedPort(80, 8080),))
+    )
     assert elsewhere.gateway
     back = endpoints.connect(host, web)
     assert (back.ports, back.gateway) == ((), False)
