@@ -244,6 +244,39 @@ def test_two_networks(lab: Lab) -> None:
         assert [each.name for each in nsbridge.endpoints()] == ["db"]
 
 
+def test_an_endpoint_changes_networks_while_it_runs(lab: Lab) -> None:
+    before = lab.snapshot()
+    with (
+        nsbridge.Network("front", subnet="10.88.0.0/24") as front,
+        nsbridge.Network("back", subnet="10.89.0.0/24") as back,
+        back.endpoint("far") as far,
+        front.endpoint("site", ports=["8080:80"]) as site,
+    ):
+        server = web_server(site)
+        said = ["getent", "ahostsv4", "site"]
+        for last in (20, 50):
+            with site.connect(back, ip=f"10.89.0.{last}", ports=["8081:80"]) as there:
+                assert (there.owned, there.value.service) == (True, "site")
+                assert lab.get(f"http://{HOST4}:8081/", OUTSIDE).server == "site"
+                assert lab.get(f"http://{there.address}/", "far").source == str(far.address)
+                assert far.run(said, capture_output=True).stdout.startswith(f"10.89.0.{last} ")
+            assert not lab.get(f"http://{HOST4}:8081/", OUTSIDE, timeout_s=0.3)
+        with pytest.raises(nsbridge.InvalidIntent, match="is that of service 'site'"):
+            back.attach(site.netns, name="other").create()
+
+        sh([sys.executable, "-m", "nsbridge", "disconnect", "front", "site"])
+        with front.attach(site.netns, ip="10.88.0.50") as again:  # leaving the block, it goes, but not the service
+            assert (again.owned, again.ports) == (True, (nsbridge.PublishedPort(80, 8080),))
+            assert lab.get(f"http://{HOST4}:8080/", OUTSIDE).server == "site"
+        assert server.running
+        front.attach(site.netns).create()
+        site.connect(back)
+        assert lab.get(f"http://{HOST4}:8080/", OUTSIDE).server == "site"
+        site.remove()
+        assert [one.name for one in nsbridge.endpoints()] == ["far"]
+    assert not left(before, lab)
+
+
 def test_options_of_networks_and_of_places(lab: Lab) -> None:
     """What files and the command line have: said once here, and seen in the kernel."""
     lab.sh("ip address add 198.51.100.9/24 dev up0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -147,6 +148,96 @@ def test_a_service_from_birth_to_end(nb: Command, lab: Lab) -> None:
     removed = nb("rm", "-f", "nope", "web", check=False)
     assert (removed.status, removed.out) == (4, "web\n")
     assert "there is no service 'nope'" in removed.err
+    assert settled() == before
+
+
+def without_names(seen: str) -> list[str]:
+    """A snapshot without the files that namespaces saw as /etc/hosts: they stay as long as their network."""
+    return [line for line in seen.splitlines() if not re.match(r"/run/nsbridge/[^|]*/hosts/", line)]
+
+
+def test_a_service_changes_networks_while_it_runs(nb: Command, lab: Lab) -> None:
+    """What is connected to a service's namespace by hand is the service's, and goes with it."""
+    before = settled()
+    nb("network", "create", "--subnet", "10.9.0.0/24", "front")
+    nb("network", "create", "--subnet", "10.8.0.0/24", "back")
+    empty = settled()
+    nb("run", "-d", "--name", "near", "--net", "front")
+    nb("run", "-d", "--name", "far", "--net", "back")
+    far = nb.json("inspect", "far")[0]["networks"][0]["addresses"][0].partition("/")[0]
+    options = ("--net", "front", "--hostname", "hal", "--ip", "10.9.0.20", "-p", "8088:80")
+    nb("run", "-d", "--name", "web", *options, "--", *SERVER)
+    pid = nb.wait_until_running("web")
+    soon(lambda: lab.get(f"http://{HOST4}:8088/", "outside"))
+    assert nb("exec", "near", "getent", "ahostsv4", "hal").out.startswith("10.9.0.20 ")
+
+    made = json.loads(nb("connect", "--json", "back", "web").out)
+    assert (made["service"], made["ifname"], made["default_route"], made["ports"]) == ("web", "eth1", False, [])
+    there = made["addresses"][0].partition("/")[0]
+    assert nb("exec", "far", "getent", "ahostsv4", "hal").out.startswith(f"{there} ")
+    assert lab.get(f"http://{there}/", "far")
+
+    assert "1 published ports of 'web' go with it" in nb("disconnect", "front", "web").err
+    assert not lab.get(f"http://{HOST4}:8088/", "outside", timeout_s=0.3)
+    assert " web" not in nb("exec", "near", "cat", "/etc/hosts").out
+    again = nb("connect", "--ip", "10.9.0.50", "front", "/var/run/netns/web").out
+    assert again == "web is on front: eth0, 10.9.0.50/24; published 0.0.0.0:8088->80/tcp\n"
+    for address, who in ((HOST4, "outside"), ("127.0.0.1", None)):
+        assert lab.get(f"http://{address}:8088/", who)
+    assert lab.get("http://10.9.0.50/", "near")
+    for name in ("web", "hal"):
+        assert nb("exec", "near", "getent", "ahostsv4", name).out.startswith("10.9.0.50 ")
+    assert nb("exec", "web", "getent", "ahostsv4", "far").out.split()[0] == far
+
+    (shown,) = nb.json("inspect", "web")
+    assert (shown["pid"], shown["state"]) == (pid, "running")
+    places = {(place["network"], place["addresses"][0], place["default_route"]) for place in shown["networks"]}
+    assert places == {("front", "10.9.0.50/24", True), ("back", f"{there}/24", False)}
+    assert [line.split()[0] for line in nb("ps").out.splitlines()] == ["NAME", "far", "near", "web"]
+
+    nb("stop", "-t", "1", "web")
+    nb("start", "web")
+    assert nb.wait_until_running("web") != pid
+    soon(lambda: lab.get(f"http://{HOST4}:8088/", "outside"))
+    assert lab.get(f"http://{there}/", "far")
+    assert nb.json("inspect", "web")[0]["networks"] == shown["networks"]
+
+    assert nb("rm", "-f", "web", "near", "far").out == "web\nnear\nfar\n"
+    assert nb("ps", "-a", "-q").out == ""
+    assert without_names(settled()) == without_names(empty)
+    nb("network", "rm", "front", "back")
+    assert settled() == before
+
+
+def test_a_service_keeps_its_name(nb: Command) -> None:
+    before = settled()
+    nb("network", "create", "lab")
+    nb("run", "-d", "--name", "web", "--net", "none", "--", "sleep", "60")
+    pid = nb.wait_until_running("web")
+    said = nb.fails(2, "connect", "--name", "other", "lab", "web")
+    assert "namespace /run/netns/web is that of service 'web'" in said
+    assert "--alias other" in said
+    nb("connect", "--name", "web", "--alias", "other", "lab", str(pid))
+    nb("connect", "default", "web")
+    assert [line.split()[0] for line in nb("ps").out.splitlines()] == ["NAME", "web"]
+    assert nb("exec", "web", "getent", "hosts", "other").out
+    assert nb("rm", "-f", "web").out == "web\n"
+    assert nb("network", "ls", "-q").out == "lab\n"  # the default one has gone with it
+    nb("network", "rm", "lab")
+    assert settled() == before
+
+
+def test_a_killed_run_leaves_no_network_it_was_connected_to(nb: Command) -> None:
+    before = settled()
+    nb("network", "create", "lab")
+    process = nb.start("run", "--name", "x", "--net", "lab", "--", "sleep", "60")
+    pid = nb.wait_until_running("x")
+    nb("connect", "default", "x")
+    process.kill()
+    process.communicate()
+    soon(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert "what a killed command left: run x" in nb("ps").err
+    nb("network", "rm", "lab")
     assert settled() == before
 
 

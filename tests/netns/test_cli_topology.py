@@ -34,6 +34,17 @@ services:
   deaf: {command: [sh, -c, "trap '' TERM; echo ready; while :; do sleep 0.1; done"]}
 """
 
+MOVED = """
+name: talk
+services:
+  web:
+    command: [python3, -m, http.server, "80"]
+    ports: ["8088:80"]
+    networks: {default: {ipv4_address: 10.9.0.7}}
+networks:
+  default: {ipam: {config: [{subnet: 10.9.0.0/24}]}}
+"""
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -133,6 +144,33 @@ def test_orphans(nb: Command, here: Path) -> None:
     nb("up", "-d", "--remove-orphans")
     assert nb("ps", "-q").out == "a\n"
     assert "removing service a" in nb("up", "-d", "--force-recreate").err
+
+
+def test_a_service_is_moved_by_hand(nb: Command, here: Path, lab: Lab) -> None:
+    """`down` takes along what was connected; `up` brings back what was disconnected, and the command runs on."""
+    before = settled()
+    (here / "nsbridge.yaml").write_text(MOVED)
+    nb("network", "create", "other")
+    nb("up", "-d")
+    pid = nb.wait_until_running("web")
+    nb("connect", "-p", "8089:80", "other", "web")
+    nb("connect", "default", "web")
+    assert nb("diff").out == ""
+    soon(lambda: lab.get(f"http://{HOST4}:8088/", "outside") and lab.get(f"http://{HOST4}:8089/", "outside"))
+    nb("disconnect", "other", "web")
+    nb("disconnect", "talk_default", "web")
+    assert nb("diff", check=False).out == "~ service web: it isn't on network talk_default\n"
+    assert "+ address 10.9.0.7/24" in nb("plan").out
+    assert "mend service web" in nb("up", "-d").err
+    assert nb.wait_until_running("web") == pid
+    assert lab.get(f"http://{HOST4}:8088/", "outside")
+    assert nb("diff").out == ""
+    nb("connect", "other", "web")
+    nb("down", "-t", "1")
+    assert nb("ps", "-a", "-q").out == ""
+    assert nb("network", "ls", "-q").out == "other\n"
+    nb("network", "rm", "other")
+    assert settled() == before
 
 
 def test_namespaces_alone_are_not_waited_for(nb: Command, here: Path) -> None:

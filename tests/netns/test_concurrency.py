@@ -161,6 +161,25 @@ def test_hosts_files_show_each_neighbour_once(host: FreshHost) -> None:
     assert not child(lambda host: services.remove(host, "job", force=True)).error
 
 
+def test_a_service_goes_while_it_is_connected(host: FreshHost) -> None:
+    """Its new endpoint goes with it, or was never there."""
+    child(lambda host: networks.create(host, WEB))
+    child(lambda host: networks.create(host, Network("other")))
+    before = picture()
+    ports = (PublishedPort(80, 8000),)
+    job = Service("job", attachments=(Attachment("web"),))
+    wish = Wish("job", job.netns, Attachment("other"), ports=ports)
+    for _ in range(8):
+        assert not child(lambda host: services.start(host, job)).error
+        connected, removed = all_at_once(
+            [lambda host: endpoints.connect(host, wish), lambda host: services.remove(host, "job")]
+        )
+        assert not removed.error
+        assert not connected.error or connected.error.startswith("NotFound: ") or "gone" in connected.error
+        assert picture() == before, connected.error
+        assert not records("other")
+
+
 @pytest.mark.proves("row 88")
 def test_two_ups_of_one_file(host: FreshHost) -> None:
     wanted = Topology(

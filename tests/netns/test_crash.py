@@ -271,6 +271,25 @@ def run(host: Host) -> None:
     assert services.run(host, service) == 0
 
 
+JOB = Service("job", mode="none")
+
+
+def start_job(host: Host) -> object:
+    return services.start(host, JOB)
+
+
+def connect_job(host: Host) -> object:
+    return endpoints.connect(host, Wish("job", JOB.netns, FIXED, ports=PORTS))
+
+
+def disconnect_job(host: Host) -> object:
+    return endpoints.disconnect(host, "web", "job")
+
+
+def remove_job(host: Host) -> object:
+    return services.remove(host, "job")
+
+
 DROPS = "iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP"
 
 CASES = {
@@ -282,6 +301,7 @@ CASES = {
     "unpublish": Case(unpublish, publish, (create, connect, publish), least=8),
     "connect to the default network": Case(connect_default, disconnect_default, least=60),
     "disconnect from the default network": Case(disconnect_default, connect_default, (connect_default,), least=24),
+    "connect a service": Case(connect_job, disconnect_job, (create, start_job), least=30, after=(remove_job,)),
     "up": Case(up(ONE), down(ONE), whole=False, least=100, shell=DROPS),
     "up of two networks": Case(up(TWO), down(TWO), whole=False, least=100),
     "up after an edit": Case(up(EDITED), up(DOCKER), (up(DOCKER),), whole=False, least=60, after=(down(DOCKER),)),

@@ -19,7 +19,7 @@ from nsbridge.engine.entries import Began, walk_back
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.model.names import BRIDGE_GROUP, PORT_GROUP, TABLE
-from nsbridge.plan.diff import adding, diff, exchange, removing
+from nsbridge.plan.diff import adding, diff, removing
 from nsbridge.plan.step import Step
 from nsbridge.state.kernel_state import KernelState
 from nsbridge.state.things import HOST, Address, ForeignAccept, Link, Netns, Route, Sysctl
@@ -275,7 +275,7 @@ class KernelConformance:
             old.replace(set="out4_2"),
         )
         do(kernel, adding((SKELETON, old)))
-        (step,) = exchange(KernelState((old,)), KernelState(new))
+        step = Step("swap", new, (old,))
         kernel.do(step)
         assert seen(kernel, (SKELETON,)) == EMPTY | (SKELETON, *new)
         for _ in range(2):  # as recovery does after a crash, which may come again

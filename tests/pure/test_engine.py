@@ -195,6 +195,72 @@ def test_up_twice_changes_nothing_the_second_time(host: Host) -> None:
     assert files_of(host) == set()
 
 
+def test_a_service_is_known_by_its_namespace(host: Host) -> None:
+    topology.up(host, LAB)
+    before = host.kernel.state
+    web, inner = "/run/netns/web", Network("inner", (Subnet(ip_network("10.6.0.0/24")),))
+    networks.create(host, inner)
+    alone = files_of(host)
+    made = endpoints.connect(host, Wish("web", web, Attachment("inner", ifname="eth1")))
+    assert (made.owned, made.service, made.project, made.ports) == (True, "web", "lab", ())
+    assert host.store.service("web").networks == ("lab_default", "inner")
+    with pytest.raises(InvalidIntent, match="is that of service 'web'") as refused:
+        endpoints.connect(host, Wish("other", web, Attachment("inner")))
+    assert "--alias other" in refused.value.fix
+    # A namespace that is only called like a service is somebody else's.
+    assert not endpoints.connect(host, wish("db", "inner")).service
+    endpoints.disconnect(host, "inner", "db")
+    endpoints.disconnect(host, "inner", "web")
+    assert {name for name in files_of(host) if not name.startswith("hosts/")} == alone
+    networks.remove(host, "inner")
+    assert host.kernel.state == before
+
+
+def test_ports_come_back_with_their_network(host: Host) -> None:
+    topology.up(host, LAB)
+    before = host.store.endpoint("lab_default", "web")
+    web = Wish("web", "/run/netns/web", Attachment("lab_default", ip_address("10.7.0.3")))
+    endpoints.disconnect(host, "lab_default", "web")
+    assert endpoints.connect(host, web) == before
+    endpoints.disconnect(host, "lab_default", "web")
+    # Published elsewhere meanwhile, they would be taken.
+    elsewhere = endpoints.connect(
+        host, web.replace(to=Attachment("default", ifname="eth1"), ports=(PublishedPort(80, 8080),))
+    )
+    assert elsewhere.gateway
+    back = endpoints.connect(host, web)
+    assert (back.ports, back.gateway) == ((), False)
+    topology.down(host, "lab")
+    assert host.kernel.state == EMPTY
+    assert files_of(host) == set()
+
+
+def test_up_brings_a_service_back_to_its_networks(host: Host) -> None:
+    web = LAB.services[1].replace(attachments=(Attachment("lab_default", ip_address("10.7.0.9")),))
+    lab = LAB.replace(services=(LAB.services[0], web))
+    topology.up(host, lab)
+    state = host.kernel.state
+    endpoints.disconnect(host, "lab_default", "web")
+    (change,) = topology.decide(host, lab).changes
+    assert (change.name, change.what, change.why) == ("web", "mend", "it isn't on network lab_default")
+    planned = {thing.identity for step in change.steps for thing in step.things}
+    assert planned == {thing.identity for thing in state} - {thing.identity for thing in host.kernel.state}
+    topology.up(host, lab)
+    assert host.kernel.state == state
+    assert topology.up(host, lab).changes == ()
+
+
+def test_a_network_made_anew_takes_along_who_was_connected_to_it(host: Host) -> None:
+    more = Network("lab_more", (Subnet(ip_network("10.6.0.0/24")),), project="lab")
+    wide = LAB.replace(networks=(*LAB.networks, more))
+    topology.up(host, wide)
+    endpoints.connect(host, Wish("web", "/run/netns/web", Attachment("lab_more", ifname="eth1")))
+    assert topology.up(host, wide).changes == ()
+    other = more.replace(subnets=(Subnet(ip_network("10.5.0.0/24")),))
+    changes = topology.up(host, wide.replace(networks=(*LAB.networks, other))).changes
+    assert [(change.name, change.what) for change in changes] == [("lab_more", "recreate"), ("web", "recreate")]
+
+
 @pytest.mark.proves("row 91")
 def test_what_is_foreseen_is_what_comes(host: Host) -> None:
     foreseen = topology.decide(host, LAB)

@@ -41,7 +41,7 @@ class Endpoint:
         self.name = name
         self.network = network
         self.netns = path
-        self.owned = service is not None or (wish is not None and wish.owned)
+        self.owned = service is not None
         self._service = service
         self._wish = wish
         self._made = False
@@ -64,18 +64,19 @@ class Endpoint:
         if self._service is not None:
             services.start(current(), self._service)
         elif self._wish is not None:
-            endpoints.connect(current(), self._wish)
+            made = endpoints.connect(current(), self._wish)
+            self.netns, self.owned = made.netns, made.owned
         self._made = True
         return self
 
     def remove(self, *, grace_s: float = services.GRACE_S) -> None:
         """Take it away. A namespace of our own goes too, with its commands.
 
-        grace_s: seconds between SIGTERM and SIGKILL. Of a namespace that somebody else made, only its place on this
-        network goes.
+        grace_s: seconds between SIGTERM and SIGKILL. Of a namespace that somebody else made, and of what `connect` and
+        `Network.attach` returned, only its place on this network goes.
         """
         host = current()
-        first = host.store.service_or_none(self.name) if self.owned else None
+        first = host.store.service_or_none(self.name) if self.owned and self._wish is None else None
         if first is not None and first.service.main_network == self.network:
             for one in host.store.services():
                 if one.service.mode == f"service:{self.name}":
@@ -179,18 +180,7 @@ class Endpoint:
         `Network.endpoint`.
         """
         name = network if isinstance(network, str) else network.name
-        to = words.attachment(name, **place)
-        mine = self.value
-        wish = Wish(
-            self.name,
-            self.netns,
-            to,
-            ports=words.ports(ports),
-            owned=mine.owned,
-            hostname=mine.hostname,
-            service=mine.service,
-            project=mine.project,
-        )
+        wish = Wish(self.name, self.netns, words.attachment(name, **place), ports=words.ports(ports))
         return Endpoint(self.name, name, self.netns, wish=wish).create()
 
     # working in it

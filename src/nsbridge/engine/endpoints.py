@@ -10,7 +10,7 @@ from nsbridge.desired.ports import bound_by_default, held_by_none, ports_things
 from nsbridge.engine import addresses, names, networks, policies
 from nsbridge.engine.entries import Began, Hidden, Leased, Put, Turned
 from nsbridge.engine.ports import check_possible, publish_things
-from nsbridge.errors import InUse, KernelError, NotFound, Taken
+from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
 from nsbridge.firewall.ruleset import Element
 from nsbridge.model.endpoint import Endpoint
 from nsbridge.model.names import mac_for
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nsbridge.engine.journal import Operation
     from nsbridge.model.endpoint import PublishedPort
     from nsbridge.model.network import Network
+    from nsbridge.model.service import Service
     from nsbridge.state.things import Thing
 
 LAST_IFNAME = 9
@@ -39,7 +40,8 @@ class Wish(Value):
     """What is asked of a new endpoint; what is None or empty is chosen.
 
     netns: path of the namespace. gateway: whether it holds the default route, None for "if there is none yet".
-    The last four say whose it is: a service's namespace of our own, or one that somebody else made.
+    The last four say whose it is: a service's namespace of our own, or one that somebody else made. Who connects
+    leaves them out: whether the namespace is a service's is looked up (`_of_service`).
     """
 
     name: str
@@ -166,13 +168,54 @@ def healing(host: Host, network: str, err: KernelError) -> bool:
     return True
 
 
+def _service_in(host: Host, wish: Wish, inode: int) -> Service | None:
+    # Its path ends with the service's name, unless it was named by a PID. Most namespaces are no service's: that
+    # costs one file that isn't there, two by a PID.
+    for name in dict.fromkeys((wish.netns.rpartition("/")[2], wish.name)):
+        record = host.store.service_or_none(name)
+        if record is not None and record.service.mode in ("", "none"):
+            service: Service = record.service
+            if host.kernel.netns_id(service.netns) == inode:
+                return service
+    return None
+
+
+def _of_service(host: Host, wish: Wish, inode: int) -> Wish:
+    """Return the wish as that of the service whose namespace it is, so that the endpoint goes with the service.
+
+    On the network that holds the service's ports they are published again, unless some are elsewhere by now.
+    InvalidIntent for another name than the service's: by that nobody would find the endpoint again.
+    """
+    service = _service_in(host, wish, inode)
+    if service is None:
+        return wish
+    if wish.name != service.name:
+        raise InvalidIntent(
+            f"namespace {wish.netns} is that of service {service.name!r}, whose endpoints are called like it, "
+            f"not {wish.name!r}",
+            fix=f"leave the name out; neighbours may know it as --alias {wish.name}",
+        )
+    ports = wish.ports
+    if not ports and wish.to.network == service.main_network:
+        ports = () if any(one.ports for one in host.store.endpoints(name=service.name)) else service.ports
+    return wish.replace(
+        netns=service.netns,
+        ports=ports,
+        owned=True,
+        hostname=service.hostname,
+        service=service.name,
+        project=service.project,
+    )
+
+
 def connect(host: Host, wish: Wish) -> Endpoint:
     """Attach a namespace to a network; return the endpoint with everything chosen.
 
-    NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports.
+    NotFound without such a network or namespace; Taken, PortTaken or Exhausted for names, addresses and ports;
+    InvalidIntent for a service's namespace under another name.
     """
+    wish = _of_service(host, wish, _netns_id(host, wish.netns))  # before a network is made for nothing
     name, to = wish.name, wish.to.network
-    _netns_id(host, wish.netns)  # before a network is made for nothing
     addresses.check_features(host, (wish.to,))
     check_possible(host, wish.ports)
     with networks.Use(host, (to,)):
@@ -185,7 +228,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
                 ):
                     network = host.store.network(to)
                     endpoint = attach(host, op, network, wish)
-                    names.refresh(host, op, endpoint.netns, to, here=True)
+                    names.refresh(host, op, endpoint, here=True)
             except KernelError as err:
                 if last or not healing(host, to, err):
                     raise
@@ -222,7 +265,7 @@ def disconnect(host: Host, network: str, name: str) -> Endpoint:
         with host.operation(f"disconnect {name} from {network}", "on") as op:
             things, entries = detach_entries(host, endpoint)
             op.finish([*map(Began, removing(things)), *entries])
-            names.refresh(host, op, endpoint.netns, network, here=False)
+            names.refresh(host, op, endpoint, here=False)
     return endpoint
 
 
@@ -238,7 +281,7 @@ def disconnect_all(host: Host, network: str, chosen: Iterable[str]) -> tuple[End
             steps = removing([thing for things, _ in parts for thing in things])
             op.finish([*map(Began, steps), *(entry for _, entries in parts for entry in entries)])
             for endpoint in there:
-                names.refresh(host, op, endpoint.netns, network, here=False)
+                names.refresh(host, op, endpoint, here=False)
     return there
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from nsbridge import codec
+from nsbridge.errors import NotFound
 from nsbridge.store import files, hosts
 
 TYPE_CHECKING = False
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Operation
+    from nsbridge.model.endpoint import Endpoint
 
 
 def resolv_conf(host: Host) -> str:
@@ -46,22 +46,22 @@ def hosts_file(host: Host, names: Iterable[str]) -> str:
     return hosts.make(host.store.root, names, lambda name: map(hosts.line, host.store.endpoints(name)))
 
 
-def refresh(host: Host, op: Operation, netns: str, network: str, *, here: bool) -> None:
-    """Show a running service of ours the names of a network that its namespace came to, or left (`here`).
+def refresh(host: Host, op: Operation, endpoint: Endpoint, *, here: bool) -> None:
+    """Show a running service of ours the names of a network that its endpoint came to (`here`), or left.
 
     Part of the operation by which it came or left. Nothing to do for a namespace that somebody else made: its
-    /etc/hosts isn't ours.
+    /etc/hosts isn't ours. NotFound when the service was removed while the endpoint came.
     """
-    name = os.path.basename(netns)
-    if host.store.service_or_none(name) is None:
-        return
-    with host.store.name_lock(f"/{name}"):
-        _refresh(host, op, name, netns, network, here)
+    if endpoint.service:
+        with host.store.name_lock(f"/{endpoint.service}"):
+            _refresh(host, op, endpoint.service, endpoint.network, here)
 
 
-def _refresh(host: Host, op: Operation, name: str, netns: str, network: str, here: bool) -> None:
+def _refresh(host: Host, op: Operation, name: str, network: str, here: bool) -> None:
     record = host.store.service_or_none(name)
-    if record is None or record.service.netns != netns or (network in record.networks) == here:
+    if record is None and here:
+        raise NotFound(f"service {name!r} was removed meanwhile", fix="see `nsbridge ps`")
+    if record is None or (network in record.networks) == here:
         return
     shown = (*record.networks, network) if here else tuple(name for name in record.networks if name != network)
     record = record.replace(networks=shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nsbridge import codec
 from nsbridge.engine.entries import Began, Put
 from nsbridge.model.policy import Policy
-from nsbridge.plan.diff import adding, exchange, removing
+from nsbridge.plan.diff import adding, removing
 from nsbridge.state.kernel_state import KernelState
 
 TYPE_CHECKING = False
@@ -120,6 +120,8 @@ def admit(host: Host, op: Operation, endpoint: Endpoint, record: str) -> None:
 
 def changes(host: Host, wanted: Policy) -> tuple[Step, ...]:
     """Return the steps from what is in force for a project to what is wanted; changes nothing."""
+    from nsbridge.plan.exchange import exchange
+
     old = host.store.policy(wanted.project)
     before = elements(host, old) if old is not None else ()
     after = elements(host, wanted)
@@ -154,6 +156,8 @@ def leaving(host: Host, project: str) -> list[Entry]:
 def enforce(host: Host, wanted: Policy) -> None:
     """Put a project's policy in force and remember it."""
     with host.lock(), host.operation(f"policy of {wanted.project}") as op:
-        for step in changes(host, wanted):
+        for number, step in enumerate(changes(host, wanted)):
+            if number:
+                host.kernel.settle()
             op.step(step)
         op.replace(policy_path(wanted.project), codec.dumps(wanted) + "\n")

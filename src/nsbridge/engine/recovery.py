@@ -98,6 +98,7 @@ def _go_away(host: Host, entries: Iterable[Entry]) -> None:
 
             networks.remove_idle(host, entry.network)
         elif isinstance(entry, Held):
-            from nsbridge.engine import services
+            from nsbridge.engine import networks, services
 
-            services.take_away(host, entry.service)
+            for name in services.take_away(host, entry.service):
+                networks.remove_idle(host, name)

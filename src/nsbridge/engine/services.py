@@ -334,17 +334,21 @@ def going(host: Host, service: Service) -> tuple[list[Thing], list[Entry]]:
 
 def remove_things(host: Host, name: str) -> None:
     """Take a service away whose command has ended; nothing to do without it."""
-    with host.lock(shared=True), host.store.name_lock(f"/{name}"):
+    record = host.store.service_or_none(name)
+    used = record.networks if record is not None else ()
+    with networks.Use(host, used), host.lock(shared=True), host.store.name_lock(f"/{name}"):
         take_away(host, name)
 
 
-def take_away(host: Host, name: str) -> None:
-    """`remove_things` for a caller who holds the locks."""
+def take_away(host: Host, name: str) -> tuple[str, ...]:
+    """`remove_things` for a caller who holds the locks; return the networks that it was on, idle ones still there."""
     record = host.store.service_or_none(name)
-    if record is not None:
-        with host.operation(f"rm {name}", "on") as op:
-            things, entries = going(host, record.service)
-            op.finish([Started(name), *map(Began, removing(things)), *entries])
+    if record is None:
+        return ()
+    with host.operation(f"rm {name}", "on") as op:
+        things, entries = going(host, record.service)
+        op.finish([Started(name), *map(Began, removing(things)), *entries])
+    return tuple(record.networks)
 
 
 def remove(host: Host, name: str, *, force: bool = False) -> None:
@@ -357,8 +361,7 @@ def remove(host: Host, name: str, *, force: bool = False) -> None:
     if sharing:
         raise InUse(f"the namespace of {name!r} is shared by {', '.join(sharing)}", fix=f"`nsbridge rm {sharing[0]}`")
     stop(host, (record,))
-    with networks.Use(host, _networks(record.service)):
-        remove_things(host, name)
+    remove_things(host, name)
 
 
 def log_path(host: Host, name: str) -> str:

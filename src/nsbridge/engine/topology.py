@@ -5,6 +5,7 @@ from __future__ import annotations
 from nsbridge import codec
 from nsbridge.desired.network import network_things
 from nsbridge.engine import addresses, endpoints, health, networks, policies, ports, services
+from nsbridge.engine.endpoints import Wish
 from nsbridge.engine.entries import Began, Started
 from nsbridge.engine.foreseen import Promised, foreseen, foreseen_networks, network_steps
 from nsbridge.errors import InUse, NotFound
@@ -116,9 +117,9 @@ class _Looked:
         here = [thing for thing in things if id(thing) in self._found]
         return _putting_back(here, things) if len(here) < len(things) else ()
 
-    def endpoint(self, network: str, name: str) -> Endpoint | None:
-        """Return one endpoint, None without one."""
-        return next((one for one in self._endpoints.get(name, ()) if one.network == network), None)
+    def on(self, name: str) -> dict[str, Endpoint]:
+        """Return a service's endpoints, by network."""
+        return {one.network: one for one in self._endpoints.get(name, ()) if one.service == name}
 
 
 def _service_change(
@@ -129,8 +130,9 @@ def _service_change(
         # A name of another project's is refused when it is claimed, with words that say whose it is.
         steps = adding(foreseen(host, service, known, promised))
         return Change("service", service.name, "create", "it doesn't exist", steps)
-    old = record.service
-    if any(attachment.network in redone for attachment in service.attachments):
+    old, on = record.service, looked.on(service.name)
+    places = [attachment.network for attachment in service.attachments]
+    if redone.intersection((*places, *on)):
         return Change("service", service.name, "recreate", "its network is made anew")
     if old.replace(ports=service.ports) != service:
         return Change("service", service.name, "recreate", "the file asks for something else")
@@ -139,9 +141,13 @@ def _service_change(
         return Change("service", service.name, "recreate", "its namespace is gone", steps)
     if steps:
         return Change("service", service.name, "mend", "the kernel doesn't hold all of it", steps)
+    left = [name for name in places if name not in on]
+    if left:
+        things = foreseen(host, service, {name: known[name] for name in left if name in known}, promised)
+        steps = adding(one for one in things if not isinstance(one, Netns))
+        return Change("service", service.name, "mend", f"it isn't on network {', '.join(left)}", steps)
     if service.attachments:
-        endpoint = looked.endpoint(service.attachments[service.main].network, service.name)
-        missing, extra = _differing(host, service, endpoint)
+        missing, extra = _differing(host, service, on[service.main_network])
         if missing or extra or old.ports != service.ports:
             return Change("service", service.name, "ports", "the file publishes other ports")
     if service.command:
@@ -307,6 +313,9 @@ def _do_service(host: Host, change: Change, service: Service) -> None:
         if change.what == "mend":
             for step in _lost(host, service_things(host, service)):
                 op.step(step)
+    for place in service.attachments:
+        if host.store.endpoint(place.network, name) is None:  # somebody disconnected it
+            endpoints.connect(host, Wish(name, service.netns, place))
     _do_ports(host, service)
     if service.command and services.status(host, record).state != "running":
         services.restart(host, service)

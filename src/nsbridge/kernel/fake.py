@@ -85,6 +85,9 @@ class FakeKernel:
     def await_link(self, name: str) -> None:
         """Nothing to wait for."""
 
+    def settle(self) -> None:
+        """No packets are under way."""
+
     def netns_id(self, path: str) -> int:
         """Return a number for a namespace that exists, else 0."""
         return 0 if self.state.find(("netns", path)) is None else 1 + sum(map(ord, path))

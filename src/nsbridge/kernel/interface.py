@@ -100,6 +100,9 @@ if TYPE_CHECKING:
         def await_link(self, name: str) -> None:
             """Wait until a link on the host carries packets; return in any case, soon."""
 
+        def settle(self) -> None:
+            """Wait until every packet that was among the rules when this was called is through them."""
+
         def netns_id(self, path: str) -> int:
             """Return the inode of a namespace, 0 when the path opens none."""
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nsbridge.explain.world import Source
-    from nsbridge.firewall.ruleset import Element
     from nsbridge.firewall.seen import Firewall
     from nsbridge.kernel.iptables import Iptables
     from nsbridge.kernel.nftnetlink import Nft
@@ -200,6 +199,17 @@ class LinuxKernel:
             if rtnetlink.is_operational(answer):
                 return
             time.sleep(0.0002)
+
+    def settle(self) -> None:
+        """Wait until the packets under way are through the rules: a grace period of RCU, some 10 ms.
+
+        Closing a packet socket waits for one (packet_release, net/packet/af_packet.c). membarrier(2) would do so too,
+        by ctypes and not with nohz_full.
+        """
+        try:
+            _socket.socket(_socket.AF_PACKET, _socket.SOCK_DGRAM, 0).close()
+        except OSError:
+            time.sleep(0.05)  # a kernel without packet sockets, or we may not have one
 
     def busy_port(self, proto: str, address: Any, first: int, last: int) -> int:
         """Return the first port of a range that a process of the host holds, 0 without one."""

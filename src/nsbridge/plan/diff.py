@@ -173,12 +173,3 @@ def diff(before: KernelState, after: KernelState) -> Plan:
     changed.sort(key=lambda pair: phase(pair[1]))
     changes = [Step("change", (thing,), (old,), why=WORDS[phase(thing)]) for old, thing in changed]
     return Plan((*removing(gone), *changes, *adding(new)))
-
-
-def exchange(before: KernelState, after: KernelState) -> tuple[Step, ...]:
-    """Return the steps from some elements of our tables to others: one, in which all that differs goes and comes."""
-    gone = tuple([thing for thing in before if thing not in after])
-    new = tuple([thing for thing in after if thing not in before])
-    if gone and new:
-        return (Step("swap", new, gone, why=WORDS[phase(new[0])]),)
-    return (*removing(gone), *adding(new))

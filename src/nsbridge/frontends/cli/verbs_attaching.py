@@ -24,7 +24,8 @@ ENDPOINTS = (
             arg("network", metavar="NETWORK", help="network"),
             arg("netns", metavar="NETNS", help="a name of `ip netns`, a path that opens the namespace, or a PID in it"),
         ),
-        about="The namespace may belong to anything: `ip netns`, a container engine's process, a sandbox.",
+        about="The namespace may belong to anything: `ip netns`, a container engine's process, a sandbox. What is "
+        "connected to a service's goes with the service, and its ports come back when it returns to their network.",
         examples=(
             "connect lab ns1",
             "connect -p 8088:80 --ip 10.9.0.7 lab /run/netns/ns1",
