@@ -24,7 +24,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from nsbridge.firewall.ruleset import Element
 from nsbridge.kernel import sysctl
-from nsbridge.kernel.netlink import ACK, Refused, as_be32, attr, attributes, be16, message, nested, u8, u32
+from nsbridge.kernel.netlink import Refused, as_be32, attr, attributes, be16, message, nested, u8, u32
 from nsbridge.state.things import HOST, Address
 from nsbridge.values import Value
 
@@ -73,8 +73,8 @@ class Entry(Value):
     name: bytes
 
 
-def _request(kind: int, version: int, body: bytes, flags: int = 0) -> bytes:
-    return message(kind, flags, _HEADER.pack(_FAMILY.get(version, 0), 0, 0) + body)
+def _request(kind: int, version: int, body: bytes) -> bytes:
+    return message(kind, 0, _HEADER.pack(_FAMILY.get(version, 0), 0, 0) + body)
 
 
 def _from(direction: int, address: Address_) -> bytes:
@@ -134,7 +134,7 @@ def entries(sock: NetlinkSocket, asked: bytes) -> list[Entry]:
 
 
 def _delete(sock: NetlinkSocket, stale: Iterable[Entry]) -> int:
-    messages = [_request(_DELETE, one.orig.src.version, one.name, ACK) for one in stale]
+    messages = [_request(_DELETE, one.orig.src.version, one.name) for one in stale]
     for first in range(0, len(messages), _CHUNK):
         sock.transact(messages[first : first + _CHUNK], tolerate=(errno.ENOENT,))
     return len(messages)

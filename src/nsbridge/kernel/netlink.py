@@ -38,8 +38,8 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _NESTED, _TYPE_MASK = 0x8000, 0x3FFF
 
 _CHUNK = 96
-"""Acknowledged rtnetlink messages in one send(): their ACKs must fit into the default receive buffer
-(212,992 bytes, about 770 each), or the kernel drops what doesn't fit."""
+"""rtnetlink messages in one send(): should the kernel refuse them all, its answers must fit into the default receive
+buffer (212,992 bytes, about 770 each), or it drops what doesn't fit."""
 
 _ASKED = 32
 """Requests for one object each in one send(): a link's description takes up to 4 KiB of the receive buffer."""
@@ -112,6 +112,11 @@ def text(kind: int, value: str) -> bytes:
 def message(kind: int, flags: int, body: bytes) -> bytes:
     """A message; NLM_F_REQUEST is added, the sequence number comes when it is sent."""
     return _HEADER.pack(16 + len(body), kind, flags | REQUEST, 0, 0) + body
+
+
+def acknowledged(one: bytes) -> bytes:
+    """The message with NLM_F_ACK: the kernel tells its success too."""
+    return one[:6] + _U16.pack(_U16.unpack_from(one, 6)[0] | ACK) + one[8:]
 
 
 # ------------------------------------------------------------------ parsing
@@ -218,11 +223,14 @@ class NetlinkSocket:
         return self._socket.fileno()
 
     def transact(self, messages: Sequence[bytes], *, tolerate: Collection[int] = ()) -> None:
-        """Send messages and take one verdict for each that asks for one (`ACK`) and for each that fails.
+        """Send messages and take the kernel's verdict on them.
 
         tolerate: errno values that count as success, ENODEV for a removal say. `Refused` tells which messages
         failed and which were done. One send() for nf_tables; for rtnetlink one for each 96 messages, and what
         follows a chunk with a refused message isn't sent.
+
+        Failures are told unasked and in order, so it is enough to have the last message `acknowledged`, as is done
+        here for rtnetlink: each acknowledgement is a datagram of its own, and a recv().
         """
         step = len(messages) if self._protocol == NETFILTER else _CHUNK
         done: list[int] = []
@@ -304,6 +312,8 @@ class NetlinkSocket:
     def _send_chunk(
         self, messages: Sequence[bytes], first: int, done: list[int], tolerate: Collection[int]
     ) -> list[tuple[int, int, str]]:
+        if self._protocol == ROUTE:
+            messages = [*messages[:-1], acknowledged(messages[-1])]
         packed, position, expected = self._pack(messages)
         self._send(packed)
         refusals: list[tuple[int, int, str]] = []
@@ -326,8 +336,8 @@ class NetlinkSocket:
                 code, said = _verdict(data, kind, flags, start, end)
                 if code and code not in tolerate:
                     refusals.append((first + position[sequence], code, said))
-                else:
-                    done.append(first + position[sequence])
+        failed = {index for index, _, _ in refusals}
+        done += [index for index in range(first, first + len(messages)) if index not in failed]
         if not refusals and (overrun or expected):
             lost = min((position[one] for one in expected), default=0)
             refusals.append((first + lost, errno.ENOBUFS, "the kernel's answer was lost: the receive buffer overran"))

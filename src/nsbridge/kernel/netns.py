@@ -14,7 +14,7 @@ import os
 from _struct import pack
 
 from nsbridge.kernel import libc
-from nsbridge.kernel.netlink import ACK, ROUTE, NetlinkSocket, as_text, attributes, message, text
+from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, as_text, attributes, message, text
 from nsbridge.kernel.visitor import alone, visit
 from nsbridge.model.names import NETNS_ALIAS
 
@@ -152,7 +152,7 @@ def create(path: str) -> None:
         header = pack("=BBHiII", 0, 0, 0, _LOOPBACK, _IFF_UP, _IFF_UP)
         with NetlinkSocket(ROUTE) as sock:
             # Marked before it has a name, so a namespace with our name for it but without the mark is another's.
-            sock.transact([message(_RTM_NEWLINK, ACK, header + text(_IFLA_IFALIAS, MARK))])
+            sock.transact([message(_RTM_NEWLINK, 0, header + text(_IFLA_IFALIAS, MARK))])
         libc.mount(_OWN, path, libc.MS_BIND)
 
     try:

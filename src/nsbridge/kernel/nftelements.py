@@ -53,7 +53,7 @@ class Layout:
     form: (head, key values…), or (head, key values…, middle, data values…), in the letters of `struct`.
     """
 
-    __slots__ = ("form", "head", "middle", "size")
+    __slots__ = ("form", "head", "middle", "size", "struct")
 
     def __init__(self, one: Set, *, data: bool) -> None:
         key_pad, data_pad = (sum([4 * nf.words(kind) for kind in kinds]) for kinds in (one.key, one.data))
@@ -65,6 +65,7 @@ class Layout:
         if with_data:
             self.middle = _SHORT(8 + data_pad, 2) + _SHORT(4 + nf.type_length(one.data), 1)
             self.form += "8s" + "".join([_FORMATS[kind] for kind in one.data])
+        self.struct = Struct(">" + self.form)
 
     def pack(self, one: Set, elements: Sequence[Element], step: int) -> list[bytes]:
         """Pack elements, so many in one string."""
@@ -74,13 +75,22 @@ class Layout:
         width = len(columns)
         flat = list(chain.from_iterable(zip(*columns, strict=False)))  # the headers repeat without end
         found = []
-        struct = Struct(">" + self.form * step)
+        struct = Struct(">" + self.form * step) if step > 1 else self.struct
         for first in range(0, len(elements), step):
             count = min(step, len(elements) - first)
             if count < step:
                 struct = Struct(">" + self.form * count)
             found.append(struct.pack(*flat[first * width : (first + count) * width]))
         return found
+
+
+_layouts: dict[tuple[object, ...], Layout] = {}
+
+
+def _layout(one: Set, *, data: bool) -> Layout:
+    """The layout of a set's elements, made once: an endpoint that comes has an element or two in each of five sets."""
+    kinds = (one.key, one.data, data)
+    return _layouts.get(kinds) or _layouts.setdefault(kinds, Layout(one, data=data))
 
 
 def _columns(kinds: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[Sequence[Any]]:
@@ -132,7 +142,7 @@ def packed(one: Set, elements: Sequence[Element], *, data: bool) -> list[tuple[b
             step = _ROOM // max(map(len, items), default=1)
             lists = [b"".join(items[first : first + step]) for first in range(0, len(items), step)]
         else:
-            layout = Layout(one, data=data)
+            layout = _layout(one, data=data)
             step = min(_ROOM // layout.size, len(elements))
             lists = layout.pack(one, elements, step) if elements else []
     except (KernelError, ValueError, KeyError, AttributeError, TypeError) as err:
@@ -249,13 +259,12 @@ def _plain(table: tuple[str, str], one: Set, items: bytes) -> list[Element]:
     """Read elements that all have our layout at one stroke, others one by one."""
     if one.data == ("verdict",):
         return [_single(table, one, attributes(data)) for _, data in attribute_list(items)]
-    layout = Layout(one, data=True)
-    struct = Struct(">" + layout.form)
+    layout = _layout(one, data=True)
     count = len(one.key)
     if len(items) % layout.size == 0:
         revive = [_revive(kind) for kind in (*one.key, *one.data)]
         found = []
-        for fields in struct.iter_unpack(items):
+        for fields in layout.struct.iter_unpack(items):
             values = list(fields[1:])
             if fields[0] != layout.head or (layout.middle and values.pop(count) != layout.middle):
                 break

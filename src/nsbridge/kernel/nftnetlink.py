@@ -13,7 +13,7 @@ from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
 from nsbridge.kernel import nftelements, nftencode
 from nsbridge.kernel import nftschema as nf
-from nsbridge.kernel.netlink import ACK, CREATE, EXCL, Refused
+from nsbridge.kernel.netlink import CREATE, EXCL, Refused, acknowledged
 from nsbridge.kernel.nftread import FLAGS, TRIES, NftReader
 
 TYPE_CHECKING = False
@@ -197,9 +197,7 @@ class Nft(NftReader):
 
     def _transact(self, messages: list[bytes], generation: int | None, first: int) -> None:
         # The kernel reports failures unasked; one ACK, on the last message, proves that it got so far.
-        last = bytearray(messages[-1])
-        last[6:8] = (int.from_bytes(last[6:8], nf.ORDER) | ACK).to_bytes(2, nf.ORDER)
-        messages[-1] = bytes(last)
+        messages[-1] = acknowledged(messages[-1])
         try:
             self._socket.transact(nftencode.batch(messages, generation))
         except Refused as err:

@@ -14,7 +14,6 @@ from _struct import Struct
 
 from nsbridge.kernel import vlans
 from nsbridge.kernel.netlink import (
-    ACK,
     CREATE,
     EXCL,
     as_text,
@@ -134,9 +133,9 @@ def finish_link(link: Link, index: int) -> list[bytes]:
         parts.append(u32(IFLA_MTU, link.mtu))
     if link.hairpin or link.isolated:
         parts.append(nested(IFLA_LINKINFO, text(_SLAVE_KIND, "bridge"), _port(link)))
-    found = [message(NEWLINK, ACK, target + b"".join(parts))] if parts else []
+    found = [message(NEWLINK, 0, target + b"".join(parts))] if parts else []
     if not link.autoconf:
-        found.append(message(NEWLINK, ACK, target + _addresses_by(_GEN_MODE_NONE)))
+        found.append(message(NEWLINK, 0, target + _addresses_by(_GEN_MODE_NONE)))
     return [*found, *vlans.give(index, link.vlan)] if link.vlan else found
 
 
@@ -172,7 +171,7 @@ def create_link(link: Link, *, master: int = 0, peer: Link | None = None, peer_f
         parts.append(nested(IFLA_LINKINFO, text(INFO_KIND, link.kind), nested(_DATA, *_options(link))))
     # Born up is early enough to turn IPv6 autoconf off afterwards (finish_link): until the peer is up, or the
     # bridge has a port, there is no carrier, and without one no address is generated.
-    return message(NEWLINK, ACK | CREATE | EXCL, IFINFO.pack(0, 0, 0, flags, flags) + b"".join(parts))
+    return message(NEWLINK, CREATE | EXCL, IFINFO.pack(0, 0, 0, flags, flags) + b"".join(parts))
 
 
 CHILDREN = {
@@ -187,7 +186,7 @@ def create_child(link: Link, parent: int, fd: int) -> bytes:
     pack, modes = CHILDREN[link.kind]
     parts = [*_own_attributes(link), u32(IFLA_LINK, parent), u32(IFLA_NET_NS_FD, fd)]
     parts.append(nested(IFLA_LINKINFO, text(INFO_KIND, link.kind), nested(_DATA, pack(1, modes[link.mode]))))
-    return message(NEWLINK, ACK | CREATE | EXCL, IFINFO.pack(0, 0, 0, 0, 0) + b"".join(parts))
+    return message(NEWLINK, CREATE | EXCL, IFINFO.pack(0, 0, 0, 0, 0) + b"".join(parts))
 
 
 def _mode(kind: str, data: bytes) -> str:
@@ -204,10 +203,10 @@ def configure_link(link: Link, index: int, *, born: bool = False) -> list[bytes]
     """
     target = IFINFO.pack(0, 0, index, 0, 0)
     parts = b"" if born else b"".join(_own_attributes(link)[1:])
-    found = [message(NEWLINK, ACK, target + parts)] if parts else []
+    found = [message(NEWLINK, 0, target + parts)] if parts else []
     found += finish_link(link, index)
     flags = _UP if link.up else 0
-    found.append(message(NEWLINK, ACK, IFINFO.pack(0, 0, index, flags, _UP)))
+    found.append(message(NEWLINK, 0, IFINFO.pack(0, 0, index, flags, _UP)))
     return found
 
 
@@ -224,39 +223,37 @@ def change_link(link: Link, index: int, *, master: int) -> list[bytes]:
     if link.kind == "bridge":
         info = [text(INFO_KIND, "bridge"), nested(_DATA, *_options(link))]
     target = IFINFO.pack(0, 0, index, 0, 0)
-    found = [message(NEWLINK, ACK, target + b"".join(parts))]
-    found.append(message(NEWLINK, ACK, target + _addresses_by(_GEN_MODE_EUI64 if link.autoconf else _GEN_MODE_NONE)))
+    found = [message(NEWLINK, 0, target + b"".join(parts))]
+    found.append(message(NEWLINK, 0, target + _addresses_by(_GEN_MODE_EUI64 if link.autoconf else _GEN_MODE_NONE)))
     if master:
         info += [text(_SLAVE_KIND, "bridge"), _port(link)]
     if info:  # of its own: a port isn't one before the message above
-        found.append(message(NEWLINK, ACK, target + nested(IFLA_LINKINFO, *info)))
+        found.append(message(NEWLINK, 0, target + nested(IFLA_LINKINFO, *info)))
     if master and link.vlan:
         found += vlans.give(index, link.vlan)
     flags = _UP if link.up else 0
-    found.append(message(NEWLINK, ACK, IFINFO.pack(0, 0, index, flags, _UP)))
+    found.append(message(NEWLINK, 0, IFINFO.pack(0, 0, index, flags, _UP)))
     return found
 
 
 def group_link(index: int, group: int) -> bytes:
     """The message that puts a link into a group."""
-    return message(NEWLINK, ACK, IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_GROUP, group))
+    return message(NEWLINK, 0, IFINFO.pack(0, 0, index, 0, 0) + u32(IFLA_GROUP, group))
 
 
 def give_mac(index: int, mac: str) -> bytes:
     """The message that gives a link a MAC, the one it has for instance: its notifiers run all the same."""
-    return message(
-        NEWLINK, ACK, IFINFO.pack(0, 0, index, 0, 0) + attr(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
-    )
+    return message(NEWLINK, 0, IFINFO.pack(0, 0, index, 0, 0) + attr(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))))
 
 
 def delete_link(index: int) -> bytes:
     """The message that deletes one link. The kernel waits for RCU: about 20 ms."""
-    return message(DELLINK, ACK, IFINFO.pack(0, 0, index, 0, 0))
+    return message(DELLINK, 0, IFINFO.pack(0, 0, index, 0, 0))
 
 
 def delete_group(group: int) -> bytes:
     """The message that deletes every link of a group, waiting only once."""
-    return message(DELLINK, ACK, IFINFO.pack(0, 0, 0, 0, 0) + u32(IFLA_GROUP, group))
+    return message(DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + u32(IFLA_GROUP, group))
 
 
 def get_link(name: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from _struct import Struct
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
-from nsbridge.kernel.netlink import ACK, CREATE, EXCL, REPLACE, as_u32, attr, attributes, message, u8, u32
+from nsbridge.kernel.netlink import CREATE, EXCL, REPLACE, as_u32, attr, attributes, message, u8, u32
 from nsbridge.model.names import ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY
 from nsbridge.state.things import Address, Route, RoutingRule
 
@@ -46,7 +46,7 @@ def _address(kind: int, flags: int, thing: Address, index: int) -> bytes:
         # No duplicate address detection: our addresses are leased, and a tentative one can't be used for 2 s.
         family, bits = _INET6, _IFA_F_NODAD
     scope = _SCOPE_HOST if address.version == 4 and address.is_loopback else _SCOPE_UNIVERSE
-    return message(kind, flags | ACK, _IFADDR.pack(family, address.network.prefixlen, bits, scope, index) + parts)
+    return message(kind, flags, _IFADDR.pack(family, address.network.prefixlen, bits, scope, index) + parts)
 
 
 def add_address(thing: Address, index: int) -> bytes:
@@ -78,7 +78,7 @@ def _route(kind: int, flags: int, thing: Route, index: int, scope: int, protocol
         parts.append(u32(_RTA_TABLE, thing.table))
         table = _COMPAT
     header = _RTMSG.pack(family, thing.dst.prefixlen, 0, 0, table, protocol, scope, _KINDS[thing.kind], 0)
-    return message(kind, flags | ACK, header + b"".join(parts))
+    return message(kind, flags, header + b"".join(parts))
 
 
 def _scope(thing: Route) -> int:
@@ -107,7 +107,7 @@ def _rule(kind: int, flags: int, thing: RoutingRule) -> bytes:
     header = _RTMSG.pack(family, 0, thing.src.prefixlen, 0, _COMPAT, 0, 0, _TO_TABLE, 0)
     parts = attr(_FRA_SRC, thing.src.network_address.packed) + u32(_FRA_PRIORITY, RULE_PRIORITY)
     parts += u32(_FRA_TABLE, thing.table) + u8(_FRA_PROTOCOL, PROTOCOL)
-    return message(kind, flags | ACK, header + parts)
+    return message(kind, flags, header + parts)
 
 
 def add_rule(thing: RoutingRule, index: int = 0) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from _struct import Struct
 
-from nsbridge.kernel.netlink import ACK, CREATE, EXCL, REPLACE, as_text, attr, attributes, message, nested, text, u32
+from nsbridge.kernel.netlink import CREATE, EXCL, REPLACE, as_text, attr, attributes, message, nested, text, u32
 from nsbridge.model.limits import PACKETS, QUEUE_S, burst
 from nsbridge.state.things import Shaper
 
@@ -50,7 +50,7 @@ def _qdisc(flags: int, thing: Shaper, index: int) -> bytes:
     impaired = thing.delay or thing.loss
     options = attr(_OPTIONS, _netem(thing, rate)) if impaired else nested(_OPTIONS, _tbf(rate))
     kind = text(_KIND, "netem" if impaired else "tbf")
-    return message(NEWQDISC, flags | ACK, _TCMSG.pack(0, index, 0, _ROOT, 0) + kind + options)
+    return message(NEWQDISC, flags, _TCMSG.pack(0, index, 0, _ROOT, 0) + kind + options)
 
 
 def add_shaper(thing: Shaper, index: int) -> bytes:
@@ -65,7 +65,7 @@ def replace_shaper(thing: Shaper, index: int) -> bytes:
 
 def delete_shaper(index: int) -> bytes:
     """The message that gives a link back what the kernel gave it."""
-    return message(DELQDISC, ACK, _TCMSG.pack(0, index, 0, _ROOT, 0))
+    return message(DELQDISC, 0, _TCMSG.pack(0, index, 0, _ROOT, 0))
 
 
 def get_shapers() -> bytes:

@@ -21,13 +21,13 @@ from nsbridge.firewall.tracing import FIRST, LAST, NAME, Blind, Event, headers
 from nsbridge.kernel import netns
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import (
-    ACK,
     APPEND,
     CREATE,
     EXCL,
     NETFILTER,
     NetlinkSocket,
     Refused,
+    acknowledged,
     attr,
     be32,
     message,
@@ -191,9 +191,7 @@ def _version(watch: Watch) -> int:
 
 def _batch(messages: Sequence[bytes]) -> list[bytes]:
     """One transaction; its last message asks for an acknowledgement."""
-    last = bytearray(messages[-1])
-    last[6:8] = (int.from_bytes(last[6:8], nf.ORDER) | ACK).to_bytes(2, nf.ORDER)
-    return batch([*messages[:-1], bytes(last)])
+    return batch([*messages[:-1], acknowledged(messages[-1])])
 
 
 def _table(name: str, family: str) -> bytes:

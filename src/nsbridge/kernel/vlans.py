@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from _struct import Struct
 
-from nsbridge.kernel.netlink import ACK, attr, attribute_list, message, nested, u32
+from nsbridge.kernel.netlink import attr, attribute_list, message, nested, u32
 
 AF_BRIDGE = 7
 _SETLINK, _DELLINK, _GETLINK = 19, 17, 18
@@ -28,7 +28,7 @@ LAST = 4094
 
 def _message(kind: int, index: int, *entries: tuple[int, int]) -> bytes:
     spec = nested(_AF_SPEC, *(attr(_VLAN_INFO, _ENTRY.pack(*entry)) for entry in entries))
-    return message(kind, ACK, _IFINFO.pack(AF_BRIDGE, 0, index, 0, 0) + spec)
+    return message(kind, 0, _IFINFO.pack(AF_BRIDGE, 0, index, 0, 0) + spec)
 
 
 def give(index: int, vlan: int) -> list[bytes]:
