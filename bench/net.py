@@ -23,6 +23,7 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 CONTAINER, CONTAINER_2 = "172.29.255.1", "172.29.255.2"
 HOST, OUTSIDE = "198.18.0.1", "198.18.0.2"
+NET = "172.29.0.0/16"
 
 
 def place(name: str) -> str:
@@ -131,23 +132,31 @@ def tune(name: str) -> None:
         sh(name, f"echo 1 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_{key}", check=False)
 
 
+def wire(host: str, outside: str) -> None:
+    """Give a host its uplink, and a client outside at the other end, who routes to the containers by it."""
+    sh(
+        host,
+        f"""ip link add up0 type veth peer name eth0 netns {outside}
+    ip addr add {HOST}/24 dev up0; ip -n {outside} addr add {OUTSIDE}/24 dev eth0
+    ip link set up0 up; ip -n {outside} link set eth0 up; ip route add default via {OUTSIDE}
+    ip -n {outside} route add {NET} via {HOST}""",
+    )
+
+
 def world(tag: str) -> tuple[str, str, str]:
     """Make a host with a bridge, a client outside and one container, without any rule; return their names."""
     host, outside, container = f"h{tag}", f"o{tag}", f"c{tag}"
     for name in (host, outside, container):
         netns.create(place(name))
+    wire(host, outside)
     sh(
-        "",
-        f"""ip -n {host} link add up0 type veth peer name eth0 netns {outside}
-    ip -n {host} addr add {HOST}/24 dev up0; ip -n {outside} addr add {OUTSIDE}/24 dev eth0
-    ip -n {host} link set up0 up; ip -n {outside} link set eth0 up
-    ip -n {host} link add br0 type bridge; ip -n {host} addr add 172.29.0.1/16 dev br0; ip -n {host} link set br0 up
-    ip -n {host} link add v1 master br0 up type veth peer name eth0 netns {container}
+        host,
+        f"""ip link add br0 type bridge; ip addr add 172.29.0.1/16 dev br0; ip link set br0 up
+    ip link add v1 master br0 up type veth peer name eth0 netns {container}
     ip -n {container} addr add {CONTAINER}/16 dev eth0; ip -n {container} link set eth0 up
     ip -n {container} route add default via 172.29.0.1
-    ip -n {outside} route add 172.29.0.0/16 via {HOST}""",
+    echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv4/conf/br0/route_localnet""",
     )
-    sh(host, "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv4/conf/br0/route_localnet")
     for name in (host, outside, container):
         tune(name)
     return host, outside, container

@@ -124,6 +124,13 @@ def against(ours: float | None, theirs: float | None) -> float | None:
     return theirs / ours if ours and theirs else None
 
 
+def paired(ours: Sequence[float] | None, theirs: Sequence[float] | None) -> float | None:
+    """How many times ours theirs is: the median over rounds, in each of which both met the same noise."""
+    if not ours or not theirs:
+        return None
+    return statistics.median(their / our for our, their in zip(ours, theirs, strict=True))
+
+
 def timed(action: Callable[[], object]) -> float:
     """Seconds of the clock on the wall that an action takes."""
     start = time.perf_counter()
