@@ -130,14 +130,17 @@ nft add element bridge nsbridge hosts4 '{ "nsb89040893adad" . 175.18.0.2, "nsbe4
 iptables -w -t raw -N NSB-guard
 iptables -w -t raw -N NSB-guard-2
 
+# what the host tells itself
+iptables -w -t raw -A NSB-guard -i lo -j RETURN
+
 # S1: loopback addresses never come by wire
-iptables -w -t raw -A NSB-guard ! -i lo -d 127.0.0.0/8 -j DROP
+iptables -w -t raw -A NSB-guard -d 127.0.0.0/8 -j DROP
 
 # S1: nor does anything sent from one
-iptables -w -t raw -A NSB-guard ! -i lo -s 127.0.0.0/8 -j DROP
+iptables -w -t raw -A NSB-guard -s 127.0.0.0/8 -j DROP
 
 # subnet of network 'ns_br'
-iptables -w -t raw -A NSB-guard ! -i lo -s 175.18.0.0/24 -j NSB-guard-2
+iptables -w -t raw -A NSB-guard -s 175.18.0.0/24 -g NSB-guard-2
 
 # network 'ns_br' has its subnet here
 iptables -w -t raw -A NSB-guard-2 -i ns_br -s 175.18.0.0/24 -j RETURN
@@ -170,8 +173,14 @@ iptables -w -t nat -I OUTPUT -j NSB-publish_out
 iptables -w -t mangle -N NSB-gateway
 iptables -w -t mangle -N NSB-gateway-2
 
+# what was let in before, and answers
+iptables -w -t mangle -A NSB-gateway -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
+
+# the host itself
+iptables -w -t mangle -A NSB-gateway -i lo -j RETURN
+
 # subnet of network 'ns_br'
-iptables -w -t mangle -A NSB-gateway ! -i lo -m conntrack --ctstate INVALID,NEW,UNTRACKED -d 175.18.0.0/24 -j NSB-gateway-2
+iptables -w -t mangle -A NSB-gateway -d 175.18.0.0/24 -j NSB-gateway-2
 
 # network 'ns_br' has its subnet here
 iptables -w -t mangle -A NSB-gateway-2 -i ns_br -d 175.18.0.0/24 -j RETURN

@@ -421,12 +421,13 @@ table inet nsbridge {
 	chain guard {
 		comment "what can't be true ends before conntrack"
 		type filter hook prerouting priority raw; policy accept;
-		iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "S1: loopback addresses never come by wire"
-		iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "S1: nor does anything sent from one"
-		iifname != "lo" ip6 daddr ::1 counter drop comment "S1: nor to [::1] by way of br_netfilter"
-		iifname != "lo" ip6 saddr ::1 counter drop comment "S1: nor from there"
-		iifname != "lo" ip saddr @subnets4 iifname . ip saddr != @home4 counter drop comment "an endpoint's source address comes only from its own bridge"
-		iifname != "lo" ip6 saddr @subnets6 iifname . ip6 saddr != @home6 counter drop comment "an endpoint's source address comes only from its own bridge"
+		iifname "lo" return comment "what the host tells itself"
+		ip daddr 127.0.0.0/8 counter drop comment "S1: loopback addresses never come by wire"
+		ip saddr 127.0.0.0/8 counter drop comment "S1: nor does anything sent from one"
+		ip6 daddr ::1 counter drop comment "S1: nor to [::1] by way of br_netfilter"
+		ip6 saddr ::1 counter drop comment "S1: nor from there"
+		ip saddr @subnets4 iifname . ip saddr != @home4 counter drop comment "an endpoint's source address comes only from its own bridge"
+		ip6 saddr @subnets6 iifname . ip6 saddr != @home6 counter drop comment "an endpoint's source address comes only from its own bridge"
 	}
 
 	chain publish_in {
@@ -466,8 +467,10 @@ table inet nsbridge {
 	chain gateway {
 		comment "the gateways' own addresses"
 		type filter hook input priority filter - 10; policy accept;
-		iifname != "lo" ip daddr @subnets4 iifname . ip daddr != @home4 ct state invalid,new,untracked counter drop comment "S4: a gateway answers only its own network and the host"
-		iifname != "lo" ip6 daddr @subnets6 iifname . ip6 daddr != @home6 ct state invalid,new,untracked counter drop comment "S4: a gateway answers only its own network and the host"
+		ct state established,related return comment "what was let in before, and answers"
+		iifname "lo" return comment "the host itself"
+		ip daddr @subnets4 iifname . ip daddr != @home4 counter drop comment "S4: a gateway answers only its own network and the host"
+		ip6 daddr @subnets6 iifname . ip6 daddr != @home6 counter drop comment "S4: a gateway answers only its own network and the host"
 		iifname @bridges ct state new jump policy_host comment "what files say about the host's own services"
 		iifname @internal ct state new counter drop comment "S10: a gateway is no bridge to the host's services"
 	}

@@ -72,24 +72,24 @@ _OURS_IN = InSet(("iifname",), "bridges")
 _OURS_OUT = InSet(("oifname",), "bridges")
 _NOT_IN = InSet(("iifname",), "bridges", negate=True)
 _NOT_OUT = InSet(("oifname",), "bridges", negate=True)
-_NOT_LO = Match("iifname", "lo", negate=True)
 _FAMILIES = (("4", "ip"), ("6", "ip6"))
 
 
 def _guard() -> Chain:
+    # Every packet of the host meets this, ours or not: one question for what is none of our business, not one a rule.
     loopback, loopback6 = _loopback()
     rules = [
-        rule(_NOT_LO, Match("ip daddr", loopback), Counter(), Drop(), why="S1: loopback addresses never come by wire"),
-        rule(_NOT_LO, Match("ip saddr", loopback), Counter(), Drop(), why="S1: nor does anything sent from one"),
+        rule(Match("iifname", "lo"), Return(), why="what the host tells itself"),
+        rule(Match("ip daddr", loopback), Counter(), Drop(), why="S1: loopback addresses never come by wire"),
+        rule(Match("ip saddr", loopback), Counter(), Drop(), why="S1: nor does anything sent from one"),
         # The kernel itself drops these (ip6_rcv_core), but only after br_netfilter has shown them to the NAT rules.
-        rule(_NOT_LO, Match("ip6 daddr", loopback6), Counter(), Drop(), why="S1: nor to [::1] by way of br_netfilter"),
-        rule(_NOT_LO, Match("ip6 saddr", loopback6), Counter(), Drop(), why="S1: nor from there"),
+        rule(Match("ip6 daddr", loopback6), Counter(), Drop(), why="S1: nor to [::1] by way of br_netfilter"),
+        rule(Match("ip6 saddr", loopback6), Counter(), Drop(), why="S1: nor from there"),
     ]
     for digit, ip in _FAMILIES:
         saddr: Field = "ip saddr" if ip == "ip" else "ip6 saddr"
         rules.append(
             rule(
-                _NOT_LO,
                 InSet((saddr,), f"subnets{digit}"),
                 InSet(("iifname", saddr), f"home{digit}", negate=True),
                 Counter(),
@@ -155,16 +155,18 @@ def _left_alone(hook: str) -> Rule:
 
 
 def _gateway() -> Chain:
-    rules: list[Rule] = []
+    # As in the guard, most packets are asked once.
+    rules: list[Rule] = [
+        # Answers too: the host may have asked one network with the address it has on another.
+        rule(Match("ct state", ("established", "related")), Return(), why="what was let in before, and answers"),
+        rule(Match("iifname", "lo"), Return(), why="the host itself"),
+    ]
     for digit, ip in _FAMILIES:
         daddr: Field = "ip daddr" if ip == "ip" else "ip6 daddr"
         rules.append(
             rule(
-                _NOT_LO,
                 InSet((daddr,), f"subnets{digit}"),
                 InSet(("iifname", daddr), f"home{digit}", negate=True),
-                # Not answers: the host may have asked one network with the address it has on another.
-                Match("ct state", ("invalid", "new", "untracked")),
                 Counter(),
                 Drop(),
                 why="S4: a gateway answers only its own network and the host",
