@@ -63,9 +63,11 @@ def wrong(case: Case) -> list[str]:
         told = foretell(host, case.asks)
         seen = watch(lab, servers, told)
         differing = [ask for ask, path in told.items() if difference(ask, path, seen[ask])]
-        # Once more with patience, when nobody remembers a neighbour; and those that still differ alone.
+        # Once more with patience, when nobody remembers a neighbour, those too of whose refusal nothing was heard yet;
+        # and those that still differ alone.
         for group in (differing, *([ask] for ask in differing)):
-            if any(difference(ask, told[ask], seen[ask]) and not is_open(told[ask], seen[ask]) for ask in group):
+            again = [ask for ask in group if difference(ask, told[ask], seen[ask])]
+            if again and (group is differing or not is_open(told[again[0]], seen[again[0]])):
                 forget()
                 told |= foretell(host, group)
                 seen |= watch(lab, servers, group, PATIENCE_S)

@@ -253,9 +253,8 @@ class Tracer:
         if (told.fate == "answered" and ask.proto == "tcp") or legacy:
             # Its other packets follow; and nothing tells in which order chains of iptables-legacy stand among others.
             real = real[: len(wanted)]
-        # Who is kept from a neighbour is kept from asking for his MAC as well, and nobody answers a sender who isn't
-        # believed (arp_process), so nothing is ever sent.
-        if wanted == real or (not real and (_neighbours(ask) or told.out.hops[-1].stage == "source")):
+        # Who is kept from a neighbour is kept from asking for his MAC as well, so nothing is ever sent.
+        if wanted == real or (not real and _neighbours(ask)):
             return ""
         return f"{ask.start or 'host'} asks {ask.to} {ask.port}/{ask.proto} ({told.fate}): told {wanted}, traced {real}"
 

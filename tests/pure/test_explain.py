@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nsbridge.engine.asking import split
+from nsbridge.engine import endpoints, networks
+from nsbridge.engine.asking import Asked, Place, split
+from nsbridge.engine.endpoints import Wish
+from nsbridge.engine.explain import predict
+from nsbridge.engine.host import Host
 from nsbridge.errors import InvalidIntent
 from nsbridge.explain import cures, tell
 from nsbridge.explain.intents import Records, better
@@ -27,12 +31,18 @@ from nsbridge.explain.world import (
 )
 from nsbridge.firewall.packet import Packet
 from nsbridge.firewall.reads import Fixed, HeaderBytes
-from nsbridge.firewall.seen import Assign, Compare, Firewall, SeenChain, SeenRule, SeenTable
+from nsbridge.firewall.seen import Assign, Compare, Firewall, Refuse, SeenChain, SeenRule, SeenTable
+from nsbridge.kernel.fake import FakeKernel
 from nsbridge.model.endpoint import Endpoint, PublishedPort
 from nsbridge.model.network import Network, Subnet
 from nsbridge.model.policy import Party, Policy, PolicyRule
+from nsbridge.model.service import Attachment
+from nsbridge.state.things import Address
+from nsbridge.store.store import Store
 
 if TYPE_CHECKING:
+    import pathlib
+
     from nsbridge.firewall.seen import Part
 
 POLICIES = tuple(
@@ -64,6 +74,7 @@ class Made:
         self.peers = peers | {there: here for here, there in peers.items()}
         self.settings = {key.replace("__", "/"): value for key, value in settings.items()}
         self.heard: list[Listener] = []
+        self.records: dict[str, str] = {}
         self.rules: dict[str, Firewall] = {}
 
     def space(self, path: str) -> Space | None:
@@ -85,7 +96,7 @@ class Made:
         return self.peers.get((path, link.name))
 
     def holder(self, address: Any) -> str | None:
-        return None
+        return self.records.get(str(address))
 
 
 def pair(**settings: str) -> Made:
@@ -221,6 +232,77 @@ def test_a_destination_written_past_nat_is_told_and_its_rule_blamed() -> None:
     path = walk(World(made), asked())
     assert path.culprit is not None
     assert "10.0.0.1:40000 → 10.0.0.77:80" in [hop.verdict for hop in path.out.hops]
+
+
+def off_the_bridge(**settings: str) -> Made:
+    """`a` has 10.0.0.1 behind `port`, which has left `br`, the link with the gateway's address."""
+    host = space("", {"port": "192.0.2.1/32", "br": "10.0.0.254/24"})
+    host.links["br"] = host.links["br"].replace(kind="bridge")
+    made = Made(space("a", {"one": "10.0.0.1/24"}), host, peers={("a", "one"): ("", "port")}, **settings)
+    made.heard.append(Listener("tcp", ip_address("0.0.0.0"), 80))
+    return made
+
+
+def test_who_knows_the_mac_needs_no_answer_whatever_link_the_address_is_on() -> None:
+    made = off_the_bridge(net__ipv4__conf__all__arp_ignore="1")
+    path = walk(World(made), asked("10.0.0.254"))
+    assert (path.fate, path.out.hops[-1].stage) == ("lost", "neighbour")
+    port = SeenNeighbour("one", ip_address("10.0.0.254"), made.spaces[""].links["port"].mac, "stale")
+    made.spaces["a"].neighbours["one", ip_address("10.0.0.254")] = port
+    path = walk(World(made), asked("10.0.0.254"))
+    assert (path.out.fate, path.out.netns) == ("delivered", "")
+
+
+def test_who_is_not_believed_is_told_no_mac() -> None:
+    made = off_the_bridge(net__ipv4__conf__port__rp_filter="1")
+    made.rules[""] = prerouting((LOOKS,))
+    path = walk(World(made), asked("10.0.0.254"))
+    assert path.culprit is not None
+    assert (path.fate, path.out.hops[-1].stage) == ("lost", "source")
+    assert [one.netns for one in path.out.passings] == ["a", "a"]
+    assert path.culprit.fix == ("sysctl -w net.ipv4.conf.port.rp_filter=0",)
+    assert path.culprit.why.startswith("the host doesn't tell 10.0.0.1 who has 10.0.0.254: it came in by port")
+    made.records["10.0.0.1"] = "a"
+    path = walk(World(made), asked("10.0.0.254"))
+    assert path.culprit is not None
+    assert path.culprit.fix == ("ip link set port master br",)
+
+
+def test_a_refused_question_for_a_mac_is_no_refusal() -> None:
+    a, b = space("a", {"one": "fd00::1/64"}), space("b", {"two": "fd00::2/64"})
+    made = Made(a, b, peers={("a", "one"): ("b", "two")})
+    says = SeenRule((Refuse("icmpx", 3),), 0, 10)
+    made.rules["b"] = Firewall((SeenTable("inet", "own", (SeenChain("i", (says,), "filter", "input", 0, "accept"),)),))
+    made.heard.append(Listener("tcp", ip_address("::"), 80))
+    packet = Packet("ip6", ip_address("::"), ip_address("fd00::2"), "tcp", 40000, 80)
+    path = walk(World(made), Question("a", packet))
+    assert (path.fate, path.out.said) == ("dropped", "")
+    known = SeenNeighbour("one", ip_address("fd00::2"), b.links["two"].mac, "reachable")
+    a.neighbours["one", ip_address("fd00::2")] = known
+    path = walk(World(made), Question("a", packet))
+    assert path.fate == "refused"
+
+
+def test_loopback_is_raised_before_what_is_ours_is_mended(tmp_path: pathlib.Path) -> None:
+    netns = "/run/netns/web"
+    host = Host(FakeKernel(namespaces=(netns,)), Store(str(tmp_path)), lambda text: None)
+    host.open()
+    networks.create(host, FRONT)
+    endpoints.connect(host, Wish("web", netns, Attachment("front")))
+    made = Made(space(netns, {}), peers={})
+    made.spaces[netns].links["lo"] = made.spaces[netns].links["lo"].replace(up=False)
+    packet = Packet("ip", ip_address("0.0.0.0"), ip_address("127.0.0.1"), "tcp", 40000, 80)
+    question = Asked(
+        Place("netns", "web", netns), Place("address", "127.0.0.1", netns), Question(netns, packet), 80, "tcp"
+    )
+    raised = "ip netns exec web ip link set lo up"
+    found = predict(host, World(made), question).culprit
+    assert found is not None
+    assert found.fix == (raised,)
+    host.kernel.state -= [one for one in host.kernel.state.of(Address) if one.netns == netns]
+    found = predict(host, World(made), question).culprit
+    assert found is not None
+    assert found.fix == (raised, "nsbridge mend")
 
 
 # routes

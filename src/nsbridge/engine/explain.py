@@ -8,6 +8,7 @@ from nsbridge.explain import cures
 from nsbridge.explain.intents import Records, better
 from nsbridge.explain.path import ARRIVES, Culprit, walk
 from nsbridge.explain.planned import ASSUMED, PlannedSource
+from nsbridge.explain.routing import LOOPBACK
 from nsbridge.explain.world import World
 from nsbridge.state.things import Address, Sysctl
 from nsbridge.store import leases
@@ -155,7 +156,9 @@ def _mendable(host: Host, culprit: Culprit | None, path: Path) -> Culprit | None
         if endpoint.netns in spaces or any(one.ip in about for one in endpoint.addresses)
     }
     there = [thing for thing in mend.told(mend.lost(host, names or {"-"})) if _concerns(thing, culprit)]
-    return culprit.replace(fix=(cures.MEND,)) if there else culprit
+    # Loopback is nobody's of ours: what else was lost in its namespace is mended as well, not instead.
+    own = culprit.fix if (culprit.kind, culprit.thing) == ("link", LOOPBACK) else ()
+    return culprit.replace(fix=(*own, cures.MEND)) if there else culprit
 
 
 def _lost_address(host: Host, path: Path) -> Culprit | None:

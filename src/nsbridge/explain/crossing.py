@@ -66,13 +66,16 @@ def wire(world: World, netns: str, link: SeenLink) -> Wire:
 def answers(world: World, netns: str, link: SeenLink, address: Address_, known: str = "") -> bool:
     """Tell whether a station answers when it is asked for an address by ARP or neighbour discovery.
 
-    known: the MAC that the one who sends believes in; it needn't ask then.
+    known: the MAC that the one who sends believes in; it needn't ask then, and a frame for it is taken whatever link
+    the address is on.
     """
     space = world.space(netns)
     own = space.owner(address) if space is not None else None
     if own is None or not link.up or not own.usable:
         return False
-    if address.version == 6 or known == link.mac:
+    if known == link.mac:
+        return True
+    if address.version == 6:
         return own.link == link.name
     ignores = world.conf(netns, 4, link.name, "arp_ignore")
     return ignores < _NEVER and (own.link == link.name or not ignores)
@@ -178,6 +181,8 @@ def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) ->
     ARP meets those of the bridge alone; IPv6's neighbour discovery is made of packets (RFC 4861 §7.2).
     """
     asker = _asker(walk, link)
+    if walk.version == 4 and not _asker_believed(walk, found, address, asker):
+        return False
     if not _frame_heard(walk, link, found, address, asker):
         return False
     if walk.version == 4:
@@ -200,6 +205,27 @@ def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) ->
                 return False
     walk.packet, walk.netns = kept
     return True
+
+
+def _asker_believed(walk: Walk, found: Station, address: Address_, asker: Address_) -> bool:
+    """Tell whether who is asked by ARP answers: only one from whom he would take a packet as well (arp_process)."""
+    from nsbridge.explain.receiving import disbelieved
+
+    kept = walk.packet, walk.netns
+    walk.netns = found.netns
+    walk.packet = kept[0].replace(
+        family="arp", proto="", sport=None, dport=None, flags=(), ct=Ct(), local=False, mark=0,
+        saddr=asker, daddr=address, iif=found.link.name, oif="", iif_port="", oif_port="",
+    )  # fmt: skip
+    culprit = disbelieved(walk)
+    if culprit is None:
+        walk.packet, walk.netns = kept
+        return True
+    culprit = cures.off_its_bridge(walk, found.link, asker) or culprit
+    why = f"{cures.called(walk.netns)} doesn't tell {asker} who has {address}: {culprit.why}"
+    walk.hop("source", culprit.thing, "drop", why)
+    walk.end(LOST, culprit.replace(why=why))
+    return False
 
 
 def _asker(walk: Walk, link: SeenLink) -> Address_:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from nsbridge.explain.path import Culprit
+from nsbridge.explain.routing import lookup
 from nsbridge.explain.world import LOCAL
 from nsbridge.firewall.iptables import PREFIX
 from nsbridge.model.names import ADMIN, BRIDGE_TABLE, MARK_BIT, TABLE
@@ -158,6 +159,19 @@ def nobody(walk: Walk, link: SeenLink, at: Wire, address: Address_) -> Culprit:
         fix = (within(hint, f"sysctl -w {dotted(key)}=0"),)
         return Culprit("sysctl", hint, shown(key, str(ignoring)), f"{called(hint)} answers no ARP for {address}", fix)
     return Culprit("neighbour", walk.netns, f"no {address} on {link.name}", why)
+
+
+def off_its_bridge(walk: Walk, link: SeenLink, address: Address_) -> Culprit | None:
+    """An endpoint's frames come in by a link of the host that should be a port, but has left its bridge."""
+    back, peer = lookup(walk.space, address), walk.world.peer(walk.netns, link)
+    bridge = walk.space.links.get(back.link)
+    if bridge is None or bridge.kind != "bridge" or link.master or peer is None:
+        return None
+    if peer[0] != walk.world.source.holder(address):
+        return None
+    why = f"{link.name}, by which {called(peer[0])} is reached, isn't a port of {bridge.name}"
+    fix = (within(walk.netns, f"ip link set {link.name} master {bridge.name}"),)
+    return Culprit("link", walk.netns, link.name, why, fix)
 
 
 def stolen(walk: Walk) -> Culprit | None:

@@ -147,8 +147,10 @@ def _ended(walk: Walk, name: str, outcome: Outcome, layer: str) -> None:
         walk.opaque[f"{last.text if last else name}: {outcome.said or outcome.verdict}"] = None
         walk.end(UNKNOWN)
         return
-    fate = REFUSED if outcome.verdict == "reject" else DROPPED
+    # Who asked for a MAC makes nothing of a refusal, and the one who sent the packet never hears of it (ndisc.c).
+    told = outcome.verdict == "reject" and not discovers(walk.packet)
+    fate = REFUSED if told else DROPPED
     if last is None:
         walk.end(fate, Culprit("rule", walk.netns, f"hook {name}", "a rule drops it"))
         return
-    walk.end(fate, cures.rule(walk, last, name, layer), said=outcome.said)
+    walk.end(fate, cures.rule(walk, last, name, layer), said=outcome.said if told else "")

@@ -61,12 +61,11 @@ def arrive_ip(walk: Walk) -> Stage | None:
 def input_route(walk: Walk) -> Stage | None:
     """Where it goes on: martians and sources that can't be true end here (ip_route_input_slow, fib_validate_source)."""
     packet, space = walk.packet, walk.space
-    if packet.iif != LOOPBACK and walk.version == 4:
-        culprit = _martian(walk) or _reverse_path(walk)
-        if culprit is not None:
-            walk.hop("source", culprit.thing, "drop", culprit.why)
-            walk.end(DROPPED, culprit)
-            return None
+    culprit = disbelieved(walk)
+    if culprit is not None:
+        walk.hop("source", culprit.thing, "drop", culprit.why)
+        walk.end(DROPPED, culprit)
+        return None
     found = lookup(space, packet.daddr, src=packet.saddr, mark=packet.mark or 0, iif=packet.iif)
     for text in found.skipped:
         walk.opaque[f"policy rule {text}"] = None
@@ -91,6 +90,13 @@ def input_route(walk: Walk) -> Stage | None:
     walk.stolen = found.thing
     walk.hop("route", found.thing)
     return forward
+
+
+def disbelieved(walk: Walk) -> Culprit | None:
+    """Return why the packet can't have come by its link from where it says; None when it may, as in IPv6 always."""
+    if walk.packet.iif == LOOPBACK or walk.version == 6:
+        return None
+    return _martian(walk) or _reverse_path(walk)
 
 
 def _martian(walk: Walk) -> Culprit | None:
