@@ -268,6 +268,14 @@ def test_who_is_not_believed_is_told_no_mac() -> None:
     assert path.culprit.fix == ("ip link set port master br",)
 
 
+@pytest.mark.parametrize(("addressed", "fate"), [(True, "delivered"), (False, "lost")])
+def test_a_loose_reverse_path_filter_is_strict_where_the_link_has_no_address(addressed: bool, fate: str) -> None:
+    made = off_the_bridge(net__ipv4__conf__all__rp_filter="2")
+    if not addressed:
+        made.spaces[""].addresses = tuple(one for one in made.spaces[""].addresses if one.link != "port")
+    assert walk(World(made), asked("10.0.0.254")).out.fate == fate
+
+
 def test_a_refused_question_for_a_mac_is_no_refusal() -> None:
     a, b = space("a", {"one": "fd00::1/64"}), space("b", {"two": "fd00::2/64"})
     made = Made(a, b, peers={("a", "one"): ("b", "two")})

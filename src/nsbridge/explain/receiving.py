@@ -117,13 +117,17 @@ def _martian(walk: Walk) -> Culprit | None:
 
 
 def _reverse_path(walk: Walk) -> Culprit | None:
-    """RFC 3704: the way back has to lead out where it came in (1), or anywhere (2)."""
+    """RFC 3704: the way back has to lead out where it came in (1), or anywhere (2).
+
+    By a link that has no address itself, a port say, nothing else comes in either way (__fib_validate_source).
+    """
     packet = walk.packet
     mode = walk.world.conf(walk.netns, 4, packet.iif, "rp_filter")
     if not mode:
         return None
     back = lookup(walk.space, packet.saddr, src=packet.daddr, mark=0)
-    if back.kind == "unicast" and (mode == _LOOSE or any(link == packet.iif for link, _ in _ways(back))):
+    anywhere = mode == _LOOSE and any(walk.space.addresses_on(packet.iif, 4))
+    if back.kind == "unicast" and (anywhere or any(link == packet.iif for link, _ in _ways(back))):
         return None
     way = f"the way back to {packet.saddr} leads out by {back.link}"
     way = way if back.kind == "unicast" else f"there is no way back to {packet.saddr}"
