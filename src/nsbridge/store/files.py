@@ -80,6 +80,8 @@ def _draft(path: str, text: str) -> str:
 
 def sweep(root: str) -> None:
     """Remove what dead processes were drafting anywhere below a folder."""
+    if os.path.isdir(root) and not os.listdir(root):
+        return  # the journal's, nearly always, when a command begins
     for at, _, names_there in os.walk(root):
         for name in names_there:
             if name[0] == "." and name.endswith(DRAFT) and not os.path.exists(f"/proc/{name.split('.')[-3]}"):
