@@ -144,6 +144,15 @@ def names(path: str, suffix: str = "") -> list[str]:
     return sorted(name[: len(name) - len(suffix)] for name in found if name.endswith(suffix) and name[0] != ".")
 
 
+def holds(path: str, suffix: str) -> bool:
+    """Tell whether a folder has a file with that suffix, without looking at all of them."""
+    try:
+        with os.scandir(path) as there:
+            return any(one.name.endswith(suffix) and one.name[0] != "." for one in there)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def is_folder(path: str) -> bool:
     """Tell whether there is a folder of that name."""
     return os.path.isdir(path)
