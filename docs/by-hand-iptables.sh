@@ -96,9 +96,9 @@ table bridge nsbridge {
 		type filter hook prerouting priority dstnat; policy accept;
 		iifname != @guarded accept comment "not a port of ours, or one that may send anything"
 		iifname . ether saddr != @macs counter drop comment "S16: another's MAC"
+		meta protocol ip iifname . ip saddr @hosts4 accept comment "its own IPv4 address: nearly all it sends"
 		meta protocol ip iifname @free4 accept comment "any IPv4 source"
 		meta protocol arp iifname @free4 accept comment "any sender in ARP"
-		meta protocol ip iifname . ip saddr @hosts4 accept comment "its own IPv4 address"
 		meta protocol arp iifname . arp saddr ether != @macs counter drop comment "S16: another's MAC in ARP"
 		meta protocol arp arp saddr ip 0.0.0.0 accept comment "is this address taken? (RFC 5227)"
 		meta protocol arp iifname . arp saddr ip @hosts4 accept comment "its own address in ARP"

@@ -125,9 +125,10 @@ def one_more(host: Host, seen: Counter[str], number: int) -> dict[str, Counter[s
     return found
 
 
-def test_cost_does_not_grow_with_the_others(host: FreshHost, seen: Counter[str]) -> None:
+@pytest.mark.parametrize("ephemeral", [False, True], ids=["a network", "one that goes with its last endpoint"])
+def test_cost_does_not_grow_with_the_others(host: FreshHost, seen: Counter[str], ephemeral: bool) -> None:
     opened = wiring.open_host()
-    networks.create(opened, Network("net", (Subnet(ip_network("172.29.0.0/16")),)))
+    networks.create(opened, Network("net", (Subnet(ip_network("172.29.0.0/16")),), ephemeral=ephemeral))
     attach(opened, 100)
     one_more(opened, seen, 101)  # opens sockets and makes folders
     few = one_more(opened, seen, 102)
@@ -144,7 +145,9 @@ def test_cost_does_not_grow_with_the_others(host: FreshHost, seen: Counter[str])
     assert not opened.store.endpoints("net")
     for number in (100, *range(103, 103 + OTHERS)):
         netns.remove(f"/run/netns/e{number}")
-    networks.remove(opened, "net")
+    if not ephemeral:
+        networks.remove(opened, "net")
+    assert not opened.store.networks()
 
 
 def test_many_are_taken_away_by_one_deletion(host: FreshHost, seen: Counter[str]) -> None:

@@ -62,9 +62,9 @@ def _ipv4() -> tuple[Rule, ...]:
     free = InSet(("iifname",), "free4")
     nobody = Match("arp saddr ip", IPv4Address(0))
     return (
+        _rule(ip, _own("hosts4", "ip saddr"), Accept(), why="its own IPv4 address: nearly all it sends"),
         _rule(ip, free, Accept(), why="any IPv4 source"),
         _rule(arp, free, Accept(), why="any sender in ARP"),
-        _rule(ip, _own("hosts4", "ip saddr"), Accept(), why="its own IPv4 address"),
         _rule(arp, _own("macs", "arp saddr ether", negate=True), Counter(), Drop(), why="S16: another's MAC in ARP"),
         _rule(arp, nobody, Accept(), why="is this address taken? (RFC 5227)"),
         _rule(arp, _own("hosts4", "arp saddr ip"), Accept(), why="its own address in ARP"),

@@ -89,7 +89,7 @@ def collect(host: Host, *, dry_run: bool = False) -> tuple[str, ...]:
         if not dry_run:
             files.sweep(host.store.root)
         for network in host.store.networks():
-            if network.ephemeral and not host.store.endpoints(network.name):
+            if network.ephemeral and not host.store.in_use(network.name):
                 said.append(f"network {network.name}: nothing is on it")
                 if not dry_run:
                     networks.remove_idle(host, network.name)

@@ -322,7 +322,7 @@ def remove_locked(host: Host, network: Network) -> None:
 
 def _is_idle(host: Host, name: str) -> bool:
     network = host.store.network_or_none(name)
-    return network is not None and network.ephemeral and not host.store.endpoints(name)
+    return network is not None and network.ephemeral and not host.store.in_use(name)
 
 
 def remove_idle(host: Host, name: str) -> None:
@@ -390,7 +390,7 @@ def prune(host: Host) -> tuple[str, ...]:
     """Remove the networks without endpoints that belong to no project; return their names."""
     gone = []
     for network in host.store.networks():
-        if network.project or host.store.endpoints(network.name):
+        if network.project or host.store.in_use(network.name):
             continue
         try:
             remove(host, network.name)

@@ -227,7 +227,7 @@ def _gone(host: Host, topology: Topology, orphans: list[str], with_orphans: bool
     why = "the file doesn't have it"
     found = [Change("service", name, "remove", why) for name in orphans]
     for network in _unused(host, topology):
-        if with_orphans or not host.store.endpoints(network.name):
+        if with_orphans or not host.store.in_use(network.name):
             found.append(Change("network", network.name, "remove", why))
     return found
 

@@ -113,10 +113,11 @@ _LOOPBACK_ROUTE = {
 def no_loopback(walk: Walk) -> Culprit:
     """A loopback address that isn't the namespace's own: lo is down, has lost its address, or the routes to it."""
     dst, space, netns = walk.packet.daddr, walk.space, walk.netns
-    if not space.links["lo"].up:
-        return link_down(netns, space.links["lo"])
-    own, *routes = _LOOPBACK[dst.version]
     leaves = f", so what goes to {dst} leaves by {walk.packet.oif}" if walk.packet.oif else ""
+    if not space.links["lo"].up:
+        why = f"lo is down, and took its routes along{leaves or f': none leads to {dst}'}"
+        return link_down(netns, space.links["lo"]).replace(why=why)
+    own, *routes = _LOOPBACK[dst.version]
     if all(str(one.address) != own for one in space.addresses_on("lo", dst.version)):
         why = f"lo of {called(netns)} has no address {own}{leaves}"
         return Culprit("loopback", netns, f"{own} on lo", why, (within(netns, f"ip address add {own} dev lo"),))

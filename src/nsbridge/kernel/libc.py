@@ -8,6 +8,7 @@ bound only when something is mounted.
 from __future__ import annotations
 
 import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,16 +73,16 @@ def _call(name: str, letters: str, *arguments: Any) -> None:
 
 def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
     """Move the calling thread into the namespace behind `fd` (manual page setns, section 2)."""
-    if hasattr(os, "setns"):
-        os.setns(fd, kind)
+    if hasattr(posix, "setns"):
+        posix.setns(fd, kind)
     else:
         _call("setns", "ii", fd, kind)
 
 
 def unshare(kind: int = CLONE_NEWNET) -> None:
     """Give the calling thread a new namespace (manual page unshare, section 2)."""
-    if hasattr(os, "unshare"):
-        os.unshare(kind)
+    if hasattr(posix, "unshare"):
+        posix.unshare(kind)
     else:
         _call("unshare", "i", kind)
 

@@ -189,5 +189,6 @@ def shown(output: str) -> str:
         lines = [line for line in lines if line and not line.startswith(("PING ", "--- ", "rtt "))]
     text = "\n".join(textwrap.fill(line, PAGE) if line.endswith(".") else line.rstrip() for line in lines)
     text = re.sub(r"time=[\d.]+ ms", "time=… ms", text)
+    text = re.sub(r"packet loss, time \d+ms", "packet loss, time …ms", text)
     text = re.sub(r"running \d+s", "running …s", text)
     return re.sub(r"\b(?!00:00:00|ff:ff:ff)(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", "xx:xx:xx:xx:xx:xx", text)

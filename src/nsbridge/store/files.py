@@ -80,6 +80,8 @@ def _draft(path: str, text: str) -> str:
 
 def sweep(root: str) -> None:
     """Remove what dead processes were drafting anywhere below a folder."""
+    if os.path.isdir(root) and not os.listdir(root):
+        return  # the journal's, nearly always, when a command begins
     for at, _, names_there in os.walk(root):
         for name in names_there:
             if name[0] == "." and name.endswith(DRAFT) and not os.path.exists(f"/proc/{name.split('.')[-3]}"):
@@ -140,6 +142,15 @@ def names(path: str, suffix: str = "") -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(name[: len(name) - len(suffix)] for name in found if name.endswith(suffix) and name[0] != ".")
+
+
+def holds(path: str, suffix: str) -> bool:
+    """Tell whether a folder has a file with that suffix, without looking at all of them."""
+    try:
+        with os.scandir(path) as there:
+            return any(one.name.endswith(suffix) and one.name[0] != "." for one in there)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def is_folder(path: str) -> bool:

@@ -209,6 +209,10 @@ class Store:
             found += [self.endpoint(one, each) for each in wanted]
         return tuple(endpoint for endpoint in found if endpoint is not None)
 
+    def in_use(self, network: str) -> bool:
+        """Tell whether a network has an endpoint; costs the same for one and for thousands."""
+        return files.holds(f"{self.root}/endpoints/{network}", ".json")
+
     # services
 
     def services(self) -> tuple[ServiceRecord, ...]:

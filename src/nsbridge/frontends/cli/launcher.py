@@ -191,8 +191,8 @@ def archive() -> tuple[bytes, bytes]:
         body += code
     # From the end, so that a place doesn't depend on how long the index is that tells it.
     index = {name: (entry[0] - len(body), *entry[1:]) for name, entry in index.items()}
-    hot = tuple([name for name in _in_order((FEW, *ROOTS) if found else ROOTS) if name in codes])
-    parts = [marshal.dumps(codes[name]) for name in hot]
+    hot = tuple([name for name in _in_order((FEW, FEW_OS, *ROOTS) if found else (FEW_OS, *ROOTS)) if name in codes])
+    parts = [marshal.dumps(codes[name] if name == "ipaddress" else _hot(Path(index[name][2]))) for name in hot]
     sizes = tuple([(name, len(part)) for name, part in zip(hot, parts, strict=True)])
     run = _compiled(Path(cached.__file__))
     rest = b"".join(parts) + body
@@ -211,7 +211,7 @@ def _in_order(roots: tuple[str, ...]) -> list[str]:
     return [name for name, _ in ast.literal_eval(done.stdout)]
 
 
-FEW = "nsbridge.frontends.cli.fewtools"
+FEW, FEW_OS = "nsbridge.frontends.cli.fewtools", "nsbridge.frontends.cli.fewos"
 
 
 def _addresses() -> tuple[Path, Any] | None:
@@ -259,6 +259,12 @@ class _Later(ast.NodeTransformer):
 
 def _compiled(source: Path) -> Any:
     return _code(ast.parse(source.read_bytes(), str(source)), source, {})
+
+
+def _hot(source: Path) -> Any:
+    """Compile a module that hot verbs import, with less than all of ``os``."""
+    instead = {} if source.stem == FEW_OS.rpartition(".")[2] else {"os": FEW_OS}
+    return _code(ast.parse(source.read_bytes(), str(source)), source, instead)
 
 
 def _code(tree: ast.Module, source: Path, instead: dict[str, str]) -> Any:
