@@ -276,6 +276,17 @@ def test_a_loose_reverse_path_filter_is_strict_where_the_link_has_no_address(add
     assert walk(World(made), asked("10.0.0.254")).out.fate == fate
 
 
+@pytest.mark.parametrize("hook", ["prerouting", "input"])
+def test_a_question_for_a_mac_meets_the_rules_of_the_bridge_itself(hook: str) -> None:
+    made = off_the_bridge()
+    made.spaces[""].links["port"] = made.spaces[""].links["port"].replace(master="br")
+    assert walk(World(made), asked("10.0.0.254")).out.fate == "delivered"
+    made.rules[""] = Firewall((SeenTable("bridge", "own", (SeenChain("c", (), "filter", hook, 0, "drop"),)),))
+    path = walk(World(made), asked("10.0.0.254"))
+    assert (path.fate, path.out.packet.family) == ("dropped", "arp")
+    assert [one.netns for one in path.out.passings] == ["a", "a"]
+
+
 def test_a_refused_question_for_a_mac_is_no_refusal() -> None:
     a, b = space("a", {"one": "fd00::1/64"}), space("b", {"two": "fd00::2/64"})
     made = Made(a, b, peers={("a", "one"): ("b", "two")})

@@ -183,7 +183,7 @@ def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) ->
     asker = _asker(walk, link)
     if walk.version == 4 and not _asker_believed(walk, found, address, asker):
         return False
-    if not _frame_heard(walk, link, found, address, asker):
+    if not _frames_heard(walk, link, found, address, asker):
         return False
     if walk.version == 4:
         return True
@@ -237,23 +237,36 @@ def _asker(walk: Walk, link: SeenLink) -> Address_:
     return next((one for one in mine if walk.version == 4 or one.is_link_local), walk.packet.saddr)
 
 
-def _frame_heard(walk: Walk, link: SeenLink, found: Station, address: Address_, asker: Address_) -> bool:
-    """Tell whether the frame that tells a MAC comes in by its sender's port."""
+def _frames_heard(walk: Walk, link: SeenLink, found: Station, address: Address_, asker: Address_) -> bool:
+    """Tell whether the frames that ask for a MAC and that tell it come in by their senders' ports."""
     at = wire(walk.world, walk.netns, link)
-    if not found.port or not at.bridge:
+    if not at.bridge:
         return True
+    group = address if walk.version == 4 else _asked_by_all(address)
+    everybody = "ff:ff:ff:ff:ff:ff" if walk.version == 4 else f"33:33:{group.packed[-4:].hex(':')}"
+    asks: dict[str, object] = {"saddr": asker, "daddr": group, "ether_saddr": link.mac, "ether_daddr": everybody}
+    tells: dict[str, object] = {
+        "saddr": address,
+        "daddr": asker,
+        "ether_saddr": found.link.mac,
+        "ether_daddr": link.mac,
+    }
+    if at.port and not _comes_in(walk, at.netns, at.port, _SOLICIT, asks, up=not found.port):
+        return False
+    return not found.port or _comes_in(walk, at.netns, found.port, _ADVERTISE, tells, up=not at.port)
+
+
+def _comes_in(walk: Walk, netns: str, port: str, kind: int, frame: dict[str, object], *, up: bool) -> bool:
+    """Tell whether a frame of neighbour discovery, or the same by ARP, gets in by a port. up: it is for the bridge."""
     kept = walk.packet, walk.netns
     arp = walk.version == 4
-    walk.netns = at.netns
+    walk.netns = netns
     walk.packet = kept[0].replace(
-        family="arp" if arp else "ip6", proto="" if arp else "icmpv6", icmp_type=None if arp else _ADVERTISE,
-        icmp_code=None if arp else 0, sport=None, dport=None, flags=(), saddr=address, daddr=asker, ct=Ct(),
-        tracked=False, local=False, mark=0, ttl=None if arp else 255, iif=found.port, oif="", iif_port="",
-        ether_saddr=found.link.mac, ether_daddr=link.mac,
+        family="arp" if arp else "ip6", proto="" if arp else "icmpv6", icmp_type=None if arp else kind,
+        icmp_code=None if arp else 0, sport=None, dport=None, flags=(), ct=Ct(), tracked=False, local=False, mark=0,
+        ttl=None if arp else 255, iif=port, oif="", iif_port="", **frame,
     )  # fmt: skip
-    if not fire(walk, "prerouting", layer="bridge"):
-        return False
-    if link.kind == "bridge" and not fire(walk, "input", layer="bridge"):
+    if not fire(walk, "prerouting", layer="bridge") or (up and not fire(walk, "input", layer="bridge")):
         return False
     walk.packet, walk.netns = kept
     return True
