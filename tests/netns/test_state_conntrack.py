@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from lab import HOST4, HOST6, OUTSIDE, Lab, inside
 from nsbridge.engine import endpoints, networks
 from nsbridge.engine.endpoints import Wish
 from nsbridge.firewall.ruleset import Element, Span
-from nsbridge.kernel import conntrack, sysctl
+from nsbridge.kernel import conntrack, ctproc, sysctl
 from nsbridge.kernel.conntrack import COUNT
 from nsbridge.kernel.netlink import NETFILTER, NetlinkSocket
 from nsbridge.model.endpoint import PublishedPort
@@ -26,10 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nsbridge.engine.host import Host
+    from nsbridge.kernel.conntrack import Entry
 
 pytestmark = [pytest.mark.netns, pytest.mark.proves("S15", "row 53")]
 
 HOSTS = {4: HOST4, 6: HOST6}
+
+
+@pytest.fixture(params=["by file", "by netlink"], autouse=True)
+def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few connections are read from a file, many by netlink."""
+    if request.param == "by netlink":
+        monkeypatch.setattr(conntrack, "_FEW", -1)
 
 
 @pytest.fixture
@@ -182,3 +191,35 @@ def test_ranges_and_interfaces_are_ports_like_others(ours: Host) -> None:
         assert rewritten == {"10.9.0.2", "fd09::2"}
         endpoints.unpublish(ours, "one", (many,))
         assert not [one for one in conntrack.entries(sock, every) if one.orig.dst_port == 7005]
+
+
+def test_the_file_tells_what_netlink_tells(ours: Host, lab: Lab) -> None:
+    if not Path(ctproc.PATH).exists():
+        pytest.skip("this kernel has no /proc/net/nf_conntrack (CONFIG_NF_CONNTRACK_PROCFS)")
+    endpoints.publish(ours, "one", (PublishedPort(53, 5353, "udp"), PublishedPort(80, 8080)))
+    for version in (4, 6):
+        assert Client(version, 5353)() == "one"
+        held = Client(version, 8080, socket.SOCK_STREAM)
+        held.sock.close()
+        lab.sh(f"ping -c1 -W1 {HOSTS[version]}", OUTSIDE)
+        Client(version, 5399)()  # nobody answers: unreplied
+
+    def key(entry: Entry) -> tuple[object, ...]:
+        return (str(entry.orig), str(entry.reply), entry.status & conntrack.DST_NAT)
+
+    sock = NetlinkSocket(NETFILTER)
+    told = conntrack.entries(sock, conntrack._request(conntrack._GET, 0, b""))
+    known = [entry for entry in told if entry.orig.proto in ctproc._FIELDS]
+    if len(known) == len(told):
+        found = ctproc.entries()
+        assert found is not None
+        assert sorted(map(key, found)) == sorted(map(key, told))
+    (web,) = (one.addresses[0].ip for one in ours.store.endpoints("net", "one"))
+    some = ctproc.entries([f"={web.exploded} "])
+    assert some
+    assert sorted(map(key, some)) == sorted(
+        key(one) for one in told if web in (one.reply.src, one.orig.dst, one.orig.src)
+    )
+    # The names are good to delete by.
+    assert conntrack._delete(sock, some) == len(some)
+    assert not ctproc.entries([f"={web.exploded} "])
