@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from _frozen_importlib import ModuleSpec
 from marshal import loads
-from posix import O_CLOEXEC, O_RDONLY, close, fstat, open, read, stat
+from posix import O_CLOEXEC, close, fstat, open, pread, read, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +37,13 @@ class Cached:
         self._path = path
         self._head = head
         self._index = index
-        self._text: memoryview | None = None
+        self._fd = -1
+        self._end = 0
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return what a module is made from, None for one that isn't here or whose source is another by now."""
         entry = self._index.get(name)
-        if entry is None or not _unchanged(entry) or not self._body():
+        if entry is None or not _unchanged(entry) or not self._there():
             return None
         return self._spec(name, entry)
 
@@ -53,10 +54,7 @@ class Cached:
     def exec_module(self, module: ModuleType) -> None:
         """Run its code."""
         start, size = self._index[module.__name__][:2]
-        text = self._body()
-        assert text is not None
-        start += len(text)
-        exec(loads(text[start : start + size]), module.__dict__)
+        exec(loads(pread(self._fd, size, self._end + start)), module.__dict__)
 
     def preload(self, fd: int, hot: tuple[tuple[str, int], ...]) -> None:
         """Run the modules that follow in the open file, in their order; none if the source of one has changed."""
@@ -94,18 +92,20 @@ class Cached:
             spec.submodule_search_locations = [source.rpartition("/")[0]]
         return spec
 
-    def _body(self) -> memoryview | None:
-        """Return the whole file, None if it is another one by now or gone."""
-        if self._text is None:
+    def _there(self) -> bool:
+        """Have the file open, as long as we live; False if it is another one by now or gone."""
+        if self._fd < 0 and self._index:
             try:
-                text = _whole(self._path)
+                fd = open(self._path, O_CLOEXEC)
             except OSError:
-                text = b""
-            if text.startswith(self._head):
-                self._text = memoryview(text)
-            else:
                 self._index = {}
-        return self._text
+                return False
+            if read(fd, len(self._head)) == self._head:
+                self._fd, self._end = fd, fstat(fd).st_size
+            else:
+                close(fd)
+                self._index = {}
+        return self._fd >= 0
 
 
 def _unchanged(entry: Entry) -> bool:
@@ -114,14 +114,6 @@ def _unchanged(entry: Entry) -> bool:
     except OSError:
         return False
     return (found.st_size, found.st_mtime_ns) == entry[4:]
-
-
-def _whole(path: str) -> bytes:
-    fd = open(path, O_RDONLY | O_CLOEXEC)
-    try:
-        return read(fd, fstat(fd).st_size)
-    finally:
-        close(fd)
 
 
 def use(path: str, fd: int, head: bytes, index: dict[str, Entry], hot: tuple[tuple[str, int], ...], rest: int) -> None:
