@@ -92,9 +92,12 @@ BREAKAGES = (
     Breakage("no loopback on the bridge", "sysctl -qw net.ipv4.conf.nsb-front.route_localnet=0",
              "host 127.0.0.1:8080", "net.ipv4.conf.nsb-front.route_localnet=0", "nsbridge mend", LOCAL, "13"),
     Breakage("strict reverse path on a host with two ways",
-             "ip route add 203.0.113.0/24 via 198.51.101.2; sysctl -qw net.ipv4.conf.up0.rp_filter=1",
+             "ip route add 203.0.113.0/24 via 198.51.101.2; sysctl -qw net.ipv4.conf.up0.rp_filter=1; "
+             # As a router's neighbour is: the host wouldn't tell its MAC to a sender whom it doesn't believe.
+             "ip -n outside neigh replace 198.51.100.1 dev eth0 lladdr $(ip -br link show up0 | awk '{print $3}')",
              "203.0.113.9 198.51.100.1:8080", "net.ipv4.conf.up0.rp_filter=1", "sysctl -w",
-             ("outside from 203.0.113.9", "198.51.100.1", "8080"), "S23", "ip route del 203.0.113.0/24"),
+             ("outside from 203.0.113.9", "198.51.100.1", "8080"), "S23",
+             "ip route del 203.0.113.0/24; ip -n outside neigh del 198.51.100.1 dev eth0"),
     Breakage("an endpoint that answers no ARP",
              "ip netns exec web sysctl -qw net.ipv4.conf.eth0.arp_ignore=8; ip neigh flush dev nsb-front",
              "outside host:8080", "net.ipv4.conf.eth0.arp_ignore=8", "sysctl -w", PUBLISHED),
