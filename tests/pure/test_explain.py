@@ -150,6 +150,20 @@ def test_a_wrong_neighbour_is_noticed_unless_it_is_stale_news() -> None:
     assert walk(World(made), asked()).fate == "refused"
 
 
+def test_who_believes_in_another_asker_tells_that_one() -> None:
+    a, b = space("a", {"one": "fd00::1/64"}), space("b", {"two": "fd00::2/64"})
+    made = Made(a, b, peers={("a", "one"): ("b", "two")})
+    packet = Packet("ip6", ip_address("fd00::1"), ip_address("fd00::2"), "tcp", 40000, 80)
+    wrong = SeenNeighbour("two", ip_address("fd00::1"), "02:00:00:00:00:99", "permanent")
+    b.neighbours["two", wrong.address] = wrong
+    path = walk(World(made), Question("a", packet))
+    assert path.culprit is not None
+    assert (path.fate, path.culprit.netns) == ("lost", "b")
+    assert path.culprit.fix == ("ip netns exec b ip neigh del fd00::1 dev two",)
+    b.neighbours["two", wrong.address] = wrong.replace(state="stale")  # the question itself corrects that
+    assert walk(World(made), Question("a", packet)).fate == "refused"
+
+
 def test_what_is_too_long_for_the_other_end_vanishes() -> None:
     made = pair()
     two = made.spaces["b"].links["two"].replace(mtu=1300)

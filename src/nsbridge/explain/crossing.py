@@ -183,6 +183,8 @@ def discovered(walk: Walk, link: SeenLink, found: Station, address: Address_) ->
     asker = _asker(walk, link)
     if walk.version == 4 and not _asker_believed(walk, found, address, asker):
         return False
+    if walk.version == 6 and _told_to_another(walk, link, found, address, asker):
+        return False
     if not _frames_heard(walk, link, found, address, asker):
         return False
     if walk.version == 4:
@@ -226,6 +228,24 @@ def _asker_believed(walk: Walk, found: Station, address: Address_, asker: Addres
     walk.hop("source", culprit.thing, "drop", why)
     walk.end(LOST, culprit.replace(why=why))
     return False
+
+
+def _told_to_another(walk: Walk, link: SeenLink, found: Station, address: Address_, asker: Address_) -> bool:
+    """Tell whether an advertisement goes to the MAC that its sender is bound to believe in, and not to who asked.
+
+    By ARP he is answered at the MAC in his question; ndisc_send_na looks it up, and an entry that somebody made for
+    good isn't changed by a question (neigh_update).
+    """
+    there = walk.world.space(found.netns)
+    entry = there.neighbours.get((found.link.name, asker)) if there is not None else None
+    if entry is None or entry.state not in ("permanent", "noarp") or entry.mac == link.mac:
+        return False
+    called, thing = cures.called(found.netns), f"{asker} lladdr {entry.mac} {entry.state}"
+    why = f"{called} tells {entry.mac} who has {address}, for it believes that this is {asker}, which is {link.mac}"
+    walk.hop("neighbour", thing, "drop", why)
+    fix = cures.within(found.netns, f"ip neigh del {asker} dev {found.link.name}")
+    walk.end(LOST, Culprit("neighbour", found.netns, thing, why, (fix,)))
+    return True
 
 
 def _asker(walk: Walk, link: SeenLink) -> Address_:
