@@ -152,6 +152,22 @@ def test_the_python_of_it(lab: Lab) -> None:
     assert nsbridge.explained("/run/netns/outside", "198.51.100.1").path.out.packet.saddr == ip_address("198.51.100.2")
 
 
+def test_what_follows_the_first_answer_is_followed_too(lab: Lab) -> None:
+    lab.serve("host", "tcp:81")
+    assert nsbridge.explained("outside", "host:81")
+    lab.sh(
+        "nft 'table inet theirs { chain c { type filter hook prerouting priority -150; ct state established drop; }; }'"
+    )
+    told = nsbridge.explained("outside", "host:81")
+    assert told.path.fate == "no answer"
+    assert told.path.then is not None
+    assert "is answered, but what follows doesn't get through" in str(told)
+    assert "inet theirs c" in told.path.culprit.thing
+    assert lab.tcp("198.51.100.1", 81, OUTSIDE, timeout_s=0.3).error
+    lab.sh("nft delete table inet theirs")
+    assert lab.tcp("198.51.100.1", 81, OUTSIDE).server == "host"
+
+
 def test_names_that_nobody_has(lab: Lab, nb: object) -> None:
     from commands import Command
 

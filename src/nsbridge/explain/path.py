@@ -118,7 +118,8 @@ class Path(Value):
     """What becomes of a packet, and of its answer if it is delivered.
 
     doubt: something opaque leaves its fate open. opaque: what couldn't be evaluated; assumed: budgets taken as unspent,
-    and the like; notes: what is worth knowing though it arrives.
+    and the like; notes: what is worth knowing though it arrives. then: what follows the first packet of a TCP
+    connection and its answer, if it doesn't get where that one did.
     """
 
     question: Question
@@ -129,6 +130,7 @@ class Path(Value):
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     doubt: bool = False
+    then: Leg | None = None
 
     @property
     def fate(self) -> str:
@@ -136,7 +138,7 @@ class Path(Value):
         if self.out.fate != ARRIVES:
             return self.out.fate
         if self.back is None or self.back.fate in (ARRIVES, LEFT):
-            return "answered"
+            return "answered" if self.then is None else "no answer"
         return UNKNOWN if self.back.fate == UNKNOWN else "no answer"
 
     @property
@@ -208,6 +210,7 @@ class Walk:
         self.packet = question.packet
         self.netns = question.start or ""
         self.back = False
+        self.again = False
         self.hops: list[Hop] = []
         self.passings: list[Passing] = []
         self.known: dict[str, list[Tracked]] = {}
@@ -278,22 +281,14 @@ class Walk:
 
     def track(self) -> None:
         """What conntrack will find out about the packet in the namespace it has just come to."""
-        here = flow(self.packet)
-        self.entered = here
+        self.entered = here = flow(self.packet)
         for one in self.known.get(self.netns, ()):
             if here in (one.origin, one.answer):
-                status = tuple(dict.fromkeys((*one.status, "confirmed", *(("seen-reply",) if self.back else ()))))
-                self.change(
-                    ct=Ct(
-                        "established",
-                        status,
-                        one.mark,
-                        here == one.answer and here != one.origin,
-                        one.origin,
-                        one.answer,
-                        ("snat", "dnat"),
-                    )
+                status = tuple(
+                    dict.fromkeys((*one.status, "confirmed", *(("seen-reply",) if self.back or self.again else ())))
                 )
+                back = here == one.answer and here != one.origin
+                self.change(ct=Ct("established", status, one.mark, back, one.origin, one.answer, ("snat", "dnat")))
                 return
         # An answer whose question didn't come by here belongs to no connection (nf_conntrack_proto_tcp.c, _icmp.c).
         strange = self.back and self.packet.proto in ("tcp", "icmp", "icmpv6")
@@ -334,13 +329,13 @@ def walk(world: World, question: Question) -> Path:
     from nsbridge.explain.sending import send
 
     going = Walk(world, question)
-    if question.link:
-        going.change(iif=question.link)
-        going.station = (going.netns, going.space.links[question.link].master)
-    out = going.run(arrive if question.link else send)
-    back = None
+    begin = arrive if question.link else send
+    out = going.run(_begun(going, begin))
+    back = then = None
     if out.fate == ARRIVES:
         back = _answer(going, send, out)
+        if back.fate in (ARRIVES, LEFT) and question.packet.proto == "tcp" and not going.doubt:
+            then = _rest(going, begin)
     return Path(
         going.question,
         out,
@@ -350,7 +345,30 @@ def walk(world: World, question: Question) -> Path:
         tuple(going.assumed),
         tuple(going.notes),
         going.doubt,
+        then,
     )
+
+
+def _begun(going: Walk, begin: Stage) -> Stage:
+    """Put the packet where it comes from."""
+    if going.question.link:
+        going.change(iif=going.question.link)
+        going.station = (going.netns, going.space.links[going.question.link].master)
+    return begin
+
+
+def _rest(going: Walk, begin: Stage) -> Leg | None:
+    """Follow what comes after the first packet and its answer: rules may treat a known connection otherwise."""
+    kept = going.culprit, going.notes.copy(), going.opaque.copy(), going.assumed.copy()
+    going.hops, going.passings, going.back, going.fate, going.bridged = [], [], False, "", ("", "")
+    going.again, going.scope, going.ip_seen = True, "", False
+    going.netns, going.packet = going.question.start or "", going.question.packet.replace(flags=("ack",))
+    leg = going.run(_begun(going, begin))
+    if leg.fate in (DROPPED, REFUSED) and not going.doubt:
+        return leg
+    going.culprit, going.notes, going.opaque, going.assumed = kept
+    going.doubt = False
+    return None
 
 
 def _answer(going: Walk, send: Stage, out: Leg) -> Leg:

@@ -60,6 +60,8 @@ def sentence(path: Path, source: str) -> str:
         )
     if path.fate == "no answer":
         why = culprit.why if culprit is not None else "it is lost on its way"
+        if path.then is not None:
+            return f"{said} {_reached(path)} and is answered, but what follows doesn't get through: {why}."
         return f"{said} {_reached(path)}, but the answer doesn't get back: {why}."
     verb = {"refused": "is refused", "dropped": "is dropped", "unsent": "isn't even sent"}.get(path.fate, "gets lost")
     if culprit is None:
