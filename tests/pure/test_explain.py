@@ -16,7 +16,7 @@ from nsbridge.errors import InvalidIntent
 from nsbridge.explain import cures, tell
 from nsbridge.explain.intents import Records, better
 from nsbridge.explain.path import Culprit, Leg, Path, Question, answer_to, walk
-from nsbridge.explain.routing import lookup
+from nsbridge.explain.routing import choose_source, lookup
 from nsbridge.explain.world import (
     LOCAL,
     MAIN,
@@ -162,6 +162,13 @@ def test_who_believes_in_another_asker_tells_that_one() -> None:
     assert path.culprit.fix == ("ip netns exec b ip neigh del fd00::1 dev two",)
     b.neighbours["two", wrong.address] = wrong.replace(state="stale")  # the question itself corrects that
     assert walk(World(made), Question("a", packet)).fate == "refused"
+
+
+def test_an_own_ipv6_address_is_talked_to_from_itself() -> None:
+    # By whatever route: RFC 6724, rule 1, comes before all that prefers an address of the link.
+    made = space("a", {"one": "fd00::1/64"})
+    assert choose_source(made, ip_address("fd00::1"), "lo", None) == ip_address("fd00::1")
+    assert choose_source(made, ip_address("fd00::2"), "one", None) == ip_address("fd00::1")
 
 
 def test_what_is_too_long_for_the_other_end_vanishes() -> None:

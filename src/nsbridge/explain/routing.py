@@ -100,7 +100,7 @@ def _to_itself(dst: Address_) -> Address_:
 
 
 def choose_source(space: Space, dst: Address_, link: str, via: Address_ | None) -> Address_ | None:
-    """Return the address that the kernel sends from out of a link (inet_select_addr; RFC 6724 rules 2, 6 and 8)."""
+    """Return the address that the kernel sends from out of a link (inet_select_addr; RFC 6724 rules 1, 2, 6 and 8)."""
     there = [one for one in space.addresses_on(link, dst.version) if one.usable]
     if dst.version == 4:
         near = via if via is not None and via.version == 4 else dst
@@ -110,6 +110,8 @@ def choose_source(space: Space, dst: Address_, link: str, via: Address_ | None) 
             return scoped[0].address.ip
         others = [one for one in space.addresses if one.address.version == 4 and not one.address.ip.is_loopback]
         return others[0].address.ip if others else None
+    if (own := space.owner(dst)) is not None and own.usable:
+        return dst
     if dst.is_link_local:
         return next((one.address.ip for one in there if one.address.ip.is_link_local), None)
     wide = [one for one in there if not one.address.ip.is_link_local]
