@@ -7,10 +7,10 @@ without CONFIG_NF_CONNTRACK_PROCFS have no such file.
 
 from __future__ import annotations
 
-import os
 from ipaddress import ip_address
 
 from nsbridge.kernel import conntrack as ct
+from nsbridge.kernel import sockets
 from nsbridge.kernel.netlink import attr, be16, nested, u8
 
 TYPE_CHECKING = False
@@ -31,18 +31,10 @@ def entries(needles: Collection[str] = ()) -> list[ct.Entry] | None:
 
     None where it has to be asked by netlink: no such file, or one of them is of a kind that has no name here.
     """
-    try:
-        fd = os.open(PATH, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    told = sockets.lines(PATH)
+    if told is None:
         return None
-    try:
-        parts = []
-        while part := os.read(fd, 1 << 16):
-            parts.append(part)
-    finally:
-        os.close(fd)
-    lines = b"".join(parts).decode().splitlines()
-    found = [_entry(line.split()) for line in lines if not needles or any(one in line for one in needles)]
+    found = [_entry(line.split()) for line in told if not needles or any(one in line for one in needles)]
     known = [entry for entry in found if entry is not None]
     return known if len(known) == len(found) else None
 

@@ -87,20 +87,21 @@ def busy_port(proto: str, address: Address_ | None, first: int, last: int) -> in
 
 def _listeners(proto: str) -> set[int]:
     """Ports on which somebody listens, on any address: a socket on [::] may take IPv4 too, and nothing shows it."""
-    lines = [line for name in (proto, f"{proto}6") for line in _lines(f"/proc/thread-self/net/{name}")]
-    rows = [line.split(None, 4) for line in lines]
+    tables = [lines(f"/proc/thread-self/net/{name}") or [""] for name in (proto, f"{proto}6")]  # perhaps no IPv6 here
+    rows = [line.split(None, 4) for table in tables for line in table[1:]]
     return {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in rows if state == _LISTENS[proto]}
 
 
-def _lines(path: str) -> list[str]:
+def lines(path: str) -> list[str] | None:
+    """Read a table below /proc/net, None where this kernel has none of that name or won't show it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # no IPv6 here
-        return []
+    except OSError:
+        return None
     try:
         parts = []
         while part := os.read(fd, 1 << 18):
             parts.append(part)
     finally:
         os.close(fd)
-    return b"".join(parts).decode().splitlines()[1:]
+    return b"".join(parts).decode().splitlines()
