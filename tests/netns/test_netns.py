@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import signal
 import subprocess
 import time
 
@@ -178,6 +179,28 @@ def test_a_forked_child_visits_by_a_thread_of_its_own(path):
     if not child:
         os._exit(0 if netns.inside(path, own) == f"net:[{netns.inode(path)}]" else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_visit_takes_no_signal_from_who_waits_for_it(path):
+    """The end of a child, say: a thread that doesn't block SIGCHLD takes it and forgets it."""
+    netns.create(path)
+    thread = netns.inside(path, _thread.get_native_id)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        assert thread in places()  # it waits for more to do
+        os.kill(os.getpid(), signal.SIGCHLD)
+        time.sleep(0.05)
+        assert signal.sigtimedwait({signal.SIGCHLD}, 0) is not None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_a_strangers_function_and_what_it_starts_hear_signals(path):
+    def blocked():
+        return subprocess.check_output(["sh", "-c", "grep SigBlk /proc/self/status"])
+
+    netns.create(path)
+    assert netns.inside(path, blocked, anew=True) == blocked()
 
 
 def test_visits_inside_visits(path, away):

@@ -195,7 +195,7 @@ class Endpoint:
 
         Only the network is the namespace's; files, /etc/hosts among them, are the caller's.
         """
-        return netns.inside(self.netns, function)
+        return netns.inside(self.netns, function, anew=True)
 
     @overload
     def run(

@@ -57,26 +57,27 @@ def _result(run: Callable[[Callable[[], None]], None], function: Callable[[], T]
     return value
 
 
-def inside_fd(fd: int, function: Callable[[], T]) -> T:
+def inside_fd(fd: int, function: Callable[[], T], *, anew: bool = False) -> T:
     """Run a function in a thread that has entered the namespace behind `fd`; give back its result or exception."""
 
     def enter() -> T:
         libc.setns(fd)
         return function()
 
-    return _result(visit, enter)
+    return _result(alone if anew else visit, enter)
 
 
-def inside(path: str, function: Callable[[], T]) -> T:
+def inside(path: str, function: Callable[[], T], *, anew: bool = False) -> T:
     """Run a function inside the namespace that `path` opens; the empty path is the caller's own.
 
+    anew: in a new thread, which hears the signals that the caller does, as what the function starts will.
     OSError when the path opens none (ENOENT, EINVAL) or may not be entered (EPERM).
     """
     if not path:
         return function()
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return inside_fd(fd, function)
+        return inside_fd(fd, function, anew=anew)
     finally:
         os.close(fd)
 

@@ -5,6 +5,9 @@ Making a thread for each visit costs 22 to 120 us, most of it waiting for a proc
 so it can fork in peace (Python warns of forks beside threads from 3.12 on).
 
 Nobody's own thread is ever moved. One of ours that can't go home ends.
+
+It hears no signals: one that it took would be lost to a thread of the process that waits for it (sigwaitinfo(2)), as
+`foreground` does for the end of a command. What it starts is as deaf, so strangers' functions get a thread anew.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ from nsbridge.kernel import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable
+else:
+    import _signal  # without the enums of ``signal``
 
 IDLE_S = 0.25
 """Seconds for which the thread waits for more to do."""
@@ -53,6 +59,7 @@ class Visitor:
         ended.acquire()
 
     def _live(self) -> None:
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
         while True:
             if not self._wake.acquire(timeout=IDLE_S):
                 if self.free.acquire(blocking=False):
