@@ -37,6 +37,7 @@ OUTSIDE = "outside"
 HOST4, HOST6 = "198.51.100.1", "2001:db8:1::1"
 OUTSIDE4, OUTSIDE6 = "198.51.100.2", "2001:db8:1::2"
 CLONE_NEWNET, MNT_DETACH = 0x40000000, 2
+IFA_F_TENTATIVE = 0x40  # <linux/if_addr.h>
 
 POLICIES = ("none", "iptables-nft", "iptables-legacy", "nft", "iptables-nft+iptables-legacy+nft")
 """Whose forward chain drops; joined by + when several do. ip6tables goes along, or stands alone: ip6tables-nft."""
@@ -119,6 +120,18 @@ def eventually(check: Callable[[], Any], *, timeout_s: float = 3.0) -> Any:
     while not (value := check()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return value
+
+
+def hears(link: str, ns: str | None = None) -> bool:
+    """Tell whether IPv6 works on a link of a namespace (path): its link-local address is there, and no longer checked.
+
+    Before that, the kernel doesn't count the link as operational, and knows no way to the multicast groups either:
+    who asks for a MAC isn't heard. It looks at a new carrier within a second, or as soon as it is asked for the link.
+    """
+    sh(f"ip link show dev {link}", ns)
+    listed = inside(ns, lambda: Path("/proc/thread-self/net/if_inet6").read_text()).splitlines()
+    flags = [int(line.split()[4], 16) for line in listed if line.startswith("fe80") and line.split()[5] == link]
+    return bool(flags) and not any(one & IFA_F_TENTATIVE for one in flags)
 
 
 class FreshHost:
@@ -255,7 +268,7 @@ class Lab:
         ip -n {OUTSIDE} link set eth0 up
         ip route add default via {OUTSIDE4} dev up0
         ip -6 route add default via {OUTSIDE6} dev up0""")
-        eventually(lambda: "tentative" not in sh("ip -6 address").out)
+        assert eventually(lambda: hears("up0") and hears("eth0", self.ns(OUTSIDE)))
         for where in self.policy.split("+"):
             drop_forwarded(where)
         return self

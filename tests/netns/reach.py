@@ -23,7 +23,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from lab import HERE, HOST4, HOST6, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, inside, sh
+from lab import HERE, HOST4, HOST6, OUTSIDE, OUTSIDE4, OUTSIDE6, Lab, eventually, hears, inside, sh
 
 from nsbridge import files
 from nsbridge.engine import topology
@@ -176,7 +176,8 @@ def around(lab: Lab) -> None:
     for name in all default up0; do echo 0 > /proc/sys/net/ipv4/conf/$name/rp_filter; done
     echo 1 > /proc/sys/net/ipv4/conf/up0/route_localnet
     ip link add in0 type veth peer name eth0 netns beyond
-    echo 0 > /proc/sys/net/ipv6/conf/in0/dad_transmits
+    echo 0 > /proc/sys/net/ipv6/conf/in0/accept_dad
+    ip netns exec beyond sh -c 'echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad'
     ip address add 10.9.0.1/24 dev in0
     ip address add fd09::1/64 dev in0 nodad
     ip link set in0 up
@@ -187,7 +188,7 @@ def around(lab: Lab) -> None:
     ip -n beyond -6 route add default via fd09::1
     for net in 175.18.0.0/24 172.30.0.0/16 10.9.0.0/24; do ip -n {OUTSIDE} route add $net via {HOST4}; done
     for net in fd00:30::/32 fd09::/64; do ip -n {OUTSIDE} -6 route add $net via {HOST6}; done""")
-    eventually(lambda: "tentative" not in sh("ip -6 address").out)
+    assert eventually(lambda: hears("in0") and hears("eth0", lab.ns("beyond")))
 
 
 # ------------------------------------------------------------------ what must not arrive

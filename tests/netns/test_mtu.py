@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import HOST4, HOST6, OUTSIDE, inside
+from lab import HOST4, HOST6, OUTSIDE, eventually, hears, inside
 from test_state_links import NET4, NET6, ip, join, made
 
 from nsbridge.engine import endpoints, networks
@@ -46,6 +46,7 @@ def narrow(lab: Lab) -> Lab:
     )
     lab.sh(
         """set -e
+        sysctl -qw net.ipv6.conf.eth0.accept_dad=0
         ip address add 203.0.113.2/24 dev eth0
         ip address add 2001:db8:2::2/64 dev eth0 nodad
         ip link set eth0 up
@@ -53,6 +54,7 @@ def narrow(lab: Lab) -> Lab:
         ip -6 route add default via 2001:db8:2::1""",
         "far",
     )
+    assert eventually(lambda: hears("far0", lab.ns(OUTSIDE)) and hears("eth0", lab.ns("far")))
     return lab
 
 

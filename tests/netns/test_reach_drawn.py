@@ -40,7 +40,7 @@ from drawn import (
     worlds,
 )
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from lab import HOST4, HOST6, OUTSIDE, FreshHost, Lab, eventually, inside, sh
+from lab import HOST4, HOST6, OUTSIDE, FreshHost, Lab, eventually, hears, inside, sh
 from reach import datagram
 
 from nsbridge.engine import endpoints, networks
@@ -214,6 +214,7 @@ for name in all default up0; do echo RP > /proc/sys/net/ipv4/conf/$name/rp_filte
 sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.dad_transmits=0
 ip addr add {SECOND4}/24 dev up0
 ip addr add {SECOND6}/64 dev up0 nodad preferred_lft 0
+ip netns exec {BEYOND} sysctl -qw net.ipv6.conf.default.accept_dad=0
 ip link add in0 type veth peer name eth0 netns {BEYOND}
 ip addr add {IN4}/24 dev in0
 ip addr add {IN6}/64 dev in0 nodad
@@ -301,7 +302,7 @@ def wrong(world: World, spoilt: str = "") -> list[str]:
     """Build a world, ask everything, and say what didn't come out as promised. spoilt: what a shell then does to it."""
     with real(world) as (lab, servers):
         sh(spoilt)
-        assert eventually(lambda: "tentative" not in sh("ip -6 address").out)
+        assert eventually(lambda: hears("in0") and hears("eth0", lab.ns(BEYOND)))
         promises = {ask: promised(world, ask) for ask in asks(world)}
         found = answers(lab, promises, lambda ask: bool(promises[ask]), 0.5)
 
