@@ -30,7 +30,8 @@ test-netns: $(VENV)/dev oracles ## Tests on a real kernel, inside throwaway host
 fuzz-reach: $(VENV)/dev oracles ## Reachability in worlds drawn at random (EXAMPLES=200 SEED=1)
 	EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) $(SANDBOX) $(PY) -m pytest -s tests/netns/test_reach_drawn.py
 
-fuzz-explain: $(VENV)/dev oracles ## What explain foretells beside real packets: drawn worlds, then every breakage (EXAMPLES=100 SEED=1)
+fuzz-explain: $(VENV)/dev oracles ## What explain foretells beside real packets: drawn rules, worlds, every breakage (EXAMPLES=100 SEED=1)
+	NSBRIDGE_FUZZ_EVALUATE=500 $(SANDBOX) $(PY) -m pytest -s --hypothesis-profile=anew tests/netns/test_evaluate.py
 	EXAMPLES=$(or $(EXAMPLES),100) SEED=$(or $(SEED),$(shell date +%s)) $(SANDBOX) $(PY) -m pytest -s tests/netns/test_explain_drawn.py
 	EXPLAIN_ALL=1 $(SANDBOX) $(PY) -m pytest -q tests/netns/test_breakages.py tests/netns/test_trace.py
 

@@ -220,6 +220,28 @@ def test_drawn_rules_are_met_as_foreseen(crossing: Crossing) -> None:
     assert Tally.open * 20 < Tally.packets, "rules are drawn from all that there is, realms and owners too"
 
 
+def test_what_rules_before_conntrack_say_of_the_connection_is_lost(crossing: Crossing) -> None:
+    """There is no connection yet that could have a mark; a zone is for that moment, and later nobody changes it."""
+    for zone in ("", "ct zone set 5"):
+        rules = [
+            "table inet t",
+            "add chain inet t early { type filter hook prerouting priority -300; }",
+            f"add rule inet t early ct mark set 1 {zone}",
+            "add rule inet t early ct mark 1 drop",
+            "add chain inet t late { type filter hook prerouting priority -150; }",
+            "add rule inet t late meta mark set ct mark",
+            "add rule inet t late meta mark 1 drop",
+            "add rule inet t late ct zone set 9",
+            "add rule inet t late ct zone 9 drop",
+            "add rule inet t late ct zone 5 counter",
+            "add rule inet t late ct mark set 2",
+            "add rule inet t late ct mark 2 drop",
+        ]
+        assert len(load(rules)) > len(rules) - 4
+        for packet in (first(dport=80), first(family="ip6", proto="udp", dport=80)):
+            ask(crossing, packet)
+
+
 LIKE_THEIRS = (
     "docker.iptables", "docker.nft", "ufw.iptables", "ufw_full.iptables", "firewalld.nft", "firewalld_full.nft",
     "libvirt.nft", "libvirt.iptables", "kube.iptables", "strict.iptables", "ufw_full.iptables docker.iptables",

@@ -40,6 +40,9 @@ def assigned(part: Assign, view: View) -> list[tuple[Packet, str]]:
     options = [one for one in possible(part.of, view) if one is not MISSING]
     if isinstance(to, HeaderBytes):
         return [(_written(to, one, packet), "") for one in options]
+    if isinstance(to, Conn) and packet.connected is (to.key == "zone"):
+        # A connection that isn't known yet has no mark; one that is keeps its zone (net/netfilter/nft_ct.c).
+        return [(packet, "")] if options else []
     return [_set(to, one, packet) for one in options]
 
 

@@ -117,7 +117,7 @@ def conn(of: Conn, view: View) -> Answer:
     state = ct.state if packet.tracked or ct.state == "untracked" else "invalid"
     if of.key == "state":
         return _native(CT_STATES[state])
-    if state in ("invalid", "untracked"):
+    if not packet.connected:
         return False
     if of.direction:
         return _direction(of, view)

@@ -100,6 +100,11 @@ class Packet(Value):
     remembered: tuple[tuple[str, str, str, bytes, bytes | None], ...] = ()
 
     @property
+    def connected(self) -> bool:
+        """Whether conntrack knows a connection of it at this place, with a mark and a direction."""
+        return self.tracked and self.ct.state not in ("invalid", "untracked")
+
+    @property
     def to(self) -> str:
         """Where it goes, for people: ``10.0.0.2:80``, ``[fd00::2]:80``, ``10.0.0.2``."""
         return _shown(self.daddr, self.dport)
