@@ -1,7 +1,7 @@
 """Tests of the kernel run only inside a throwaway host; elsewhere they are left out and say how to run them.
 
 What tests draw is the same in every run of one tree, so that what fails fails again, and nobody's change is held up by
-what somebody else's draw found. To look further: ``pytest --hypothesis-profile=anew``, ``make fuzz-explain fuzz-reach``.
+what somebody else's draw found. To look further: ``pytest --hypothesis-profile=anew``, ``make fuzz-explain``.
 """
 
 from __future__ import annotations
