@@ -6,6 +6,7 @@ what somebody else's draw found. To look further: ``pytest --hypothesis-profile=
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,10 @@ from nsbridge.kernel.sandbox import in_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:  # `make test &` in a script; what tests start would be as deaf
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 settings.register_profile("anew", deadline=None)
 settings.register_profile("same", deadline=None, derandomize=True)
