@@ -69,7 +69,7 @@ class Case:
     """A command, what must be there before it, and what takes it back.
 
     whole: it is one operation, so it is there in full or not at all; else it is several, each of them whole. least:
-    how many effects it has at least. shell: prepares the host.
+    how many effects it has at least. shell: prepares the host. inside: namespaces whose inside is looked at, too.
     """
 
     command: Command
@@ -79,6 +79,7 @@ class Case:
     least: int = 10
     shell: str = ""
     after: tuple[Command, ...] = ()
+    inside: tuple[str, ...] = ("guest",)
 
 
 def every_point(case: Case, name: str) -> None:
@@ -125,22 +126,22 @@ def report(worker: tuple[int, int]) -> tuple[int, str]:
     return os.waitpid(worker[0], 0)[1], text
 
 
-def at_rest() -> str:
+def at_rest(case: Case) -> str:
     """The picture once it stands still: the kernel adds an IPv6 address's own routes a little later, by a queue."""
-    found = picture("guest")
+    found = picture(*case.inside)
     while True:
         time.sleep(0.1)
-        last, found = found, picture("guest")
+        last, found = found, picture(*case.inside)
         if last == found:
             return found
 
 
-def settling(*expected: str) -> str:
+def settling(case: Case, *expected: str) -> str:
     """The picture when it is one of these, or what it is after a second."""
-    found = [picture("guest")]
+    found = [picture(*case.inside)]
 
     def there() -> bool:
-        found.append(picture("guest"))
+        found.append(picture(*case.inside))
         return found[-1] in expected
 
     if found[-1] not in expected:
@@ -152,32 +153,32 @@ def every_third_point(case: Case, first: int) -> int:
     sh(case.shell)
     for command in (*case.before, case.command, case.back):  # leaves empty folders, resolv.conf and cursors behind
         assert not (done := child(command)).error, done.error
-    start = at_rest()
+    start = at_rest(case)
     before = living()
     counted = child(case.command)
     assert not counted.error, counted.error
-    end = at_rest()
+    end = at_rest(case)
     child(case.back)
-    assert settling(start) == start
+    assert settling(case, start) == start
     tried: set[str] = set()
     for at in range(first, len(counted.seen), WORKERS):
         where = f"killed before {at}, {counted.seen[at]}"
         assert child(case.command, at).killed, where
         said = recover().said
         assert not list((root() / "journal").iterdir()), where
-        found = settling(start, end) if case.whole else picture("guest")
+        found = settling(case, start, end) if case.whole else picture(*case.inside)
         if case.whole:
             assert found in (start, end), f"{where}; {said}\n" + difference(start, found)
         if found != end and (found not in tried or at % 4 == 1):
             tried.add(found)
             again = child(case.command)
             assert not again.error, f"{where}; {said}; {again.error}"
-            found = settling(end)
+            found = settling(case, end)
             assert found == end, f"{where}; {said}\n" + difference(end, found)
         if found != start:
             back = child(case.back)
             assert not back.error, f"{where}; {said}; {back.error}"
-            found = settling(start)
+            found = settling(case, start)
             assert found == start, f"{where}; {said}\n" + difference(start, found)
         assert eventually(lambda: living() == before), f"{where}: {living()}"
     for command in case.after:
@@ -290,6 +291,28 @@ def remove_job(host: Host) -> object:
     return services.remove(host, "job")
 
 
+LAN = Network("lan", (Subnet(ip_network("10.8.0.0/24")), Subnet(ip_network("fd08::/64"))), ipv6=True, bridge="lan")
+PAIR = Service("pair", attachments=(FIXED, Attachment("lan", ip_address("10.8.0.7"), ip_address("fd08::7"))))
+
+
+def start_pair(host: Host) -> object:
+    networks.create(host, LAN)
+    return services.start(host, PAIR)
+
+
+def disconnect_pair(host: Host) -> object:
+    return endpoints.disconnect(host, "web", "pair")
+
+
+def connect_pair(host: Host) -> object:
+    return endpoints.connect(host, Wish("pair", PAIR.netns, FIXED))
+
+
+def remove_pair(host: Host) -> object:
+    services.remove(host, "pair")
+    return networks.remove(host, "lan")
+
+
 DROPS = "iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP"
 
 CASES = {
@@ -302,6 +325,17 @@ CASES = {
     "connect to the default network": Case(connect_default, disconnect_default, least=60),
     "disconnect from the default network": Case(disconnect_default, connect_default, (connect_default,), least=24),
     "connect a service": Case(connect_job, disconnect_job, (create, start_job), least=30, after=(remove_job,)),
+    "disconnect what holds the default route": Case(
+        disconnect_pair, connect_pair, (create, start_pair), least=16, after=(remove_pair,), inside=("guest", "pair")
+    ),
+    "connect what shall hold the default route": Case(
+        connect_pair,
+        disconnect_pair,
+        (create, start_pair, disconnect_pair),
+        least=36,
+        after=(remove_pair,),
+        inside=("guest", "pair"),
+    ),
     "up": Case(up(ONE), down(ONE), whole=False, least=100, shell=DROPS),
     "up of two networks": Case(up(TWO), down(TWO), whole=False, least=100),
     "up after an edit": Case(up(EDITED), up(DOCKER), (up(DOCKER),), whole=False, least=60, after=(down(DOCKER),)),

@@ -179,9 +179,12 @@ def test_names_inside_and_on_the_host(lab: Lab) -> None:
     assert lab.sh("ip link show one-port", check=False).status != 0
 
 
-def two_networks(lab: Lab, **second: Any) -> tuple[Host, Service]:
+def two_networks(lab: Lab, v6: bool = False, **second: Any) -> tuple[Host, Service]:
+    nets = [
+        (ip_network(f"10.{number}.0.0/24"), *([ip_network(f"fd0{number}::/64")] if v6 else [])) for number in (1, 2)
+    ]
     host = made(
-        Network("front", (Subnet(ip_network("10.1.0.0/24")),)), Network("back", (Subnet(ip_network("10.2.0.0/24")),))
+        *[Network(name, tuple(map(Subnet, net)), ipv6=v6) for name, net in zip(("front", "back"), nets, strict=True)]
     )
     places = (Attachment("front"), Attachment("back", **second))
     service = Service("both", attachments=places, ports=(PublishedPort(80, 8080),))
@@ -212,6 +215,57 @@ def test_a_port_on_the_other_network_answers_by_its_own_way(lab: Lab) -> None:
     (found,) = [one for one in ip(lab, "rule", service.netns) if one.get("src") == "10.2.0.2"]
     lab.sh(f"ip rule del from 10.2.0.2 table {found['table']}", service.netns)
     assert not lab.get(f"http://{HOST4}:8081/", ns=OUTSIDE)
+
+
+def defaults(lab: Lab, netns: str) -> list[str]:
+    return sorted(one["gateway"] for v in ("", "-6 ") for one in ip(lab, f"{v}route show default", netns))
+
+
+@pytest.mark.proves("row 11", "row 52")
+def test_the_default_route_goes_on_to_another_network_and_comes_back(lab: Lab) -> None:
+    lab.serve("outside", "udp:53", ns=OUTSIDE)
+    host, service = two_networks(lab, v6=True)
+    assert defaults(lab, service.netns) == ["10.1.0.1", "fd01::1"]
+    for network in ("front", "back"):
+        assert lab.get(f"http://10.{1 + (network == 'back')}.0.2/").status == 200
+    assert endpoints.disconnect(host, "front", "both").gateway
+    (left,) = host.store.endpoints(name="both")
+    assert (left.network, left.gateway) == ("back", True)
+    assert defaults(lab, service.netns) == ["10.2.0.1", "fd02::1"]
+    assert not [one for one in ip(lab, "rule", service.netns) if one.get("src") == "10.2.0.2"]
+    assert lab.udp(OUTSIDE4, 53, service.netns).source == HOST4
+    assert lab.udp(OUTSIDE6, 53, service.netns).source == HOST6
+
+    again = endpoints.connect(host, Wish("both", service.netns, Attachment("front")))
+    assert (again.gateway, [port.host_port for port in again.ports]) == (True, [8080])
+    assert not host.store.endpoint("back", "both").gateway
+    assert defaults(lab, service.netns) == ["10.1.0.1", "fd01::1"]
+    assert [one for one in ip(lab, "rule", service.netns) if one.get("src") == "10.2.0.2"]
+    endpoints.publish(host, "both", (PublishedPort(80, 8081),), "back")
+    for port in (8080, 8081):
+        assert lab.get(f"http://{HOST4}:{port}/", ns=OUTSIDE).source == OUTSIDE4
+    assert lab.udp(OUTSIDE4, 53, service.netns).source == HOST4
+
+
+@pytest.mark.proves("row 11")
+def test_the_first_network_of_a_namespace_of_others_isnt_special(lab: Lab) -> None:
+    host, nets = made(*[Network(one, (Subnet(ip_network(f"10.{n}.0.0/24")),)) for n, one in enumerate("abc", 1)]), "abc"
+    netns = lab.ns("theirs")
+    for name in reversed(nets):
+        endpoints.connect(host, Wish("theirs", netns, Attachment(name)))
+    assert defaults(lab, netns) == ["10.3.0.1"]
+    endpoints.disconnect_all(host, "c", ["theirs"])
+    assert defaults(lab, netns) == ["10.1.0.1"]  # by name
+    endpoints.connect(host, Wish("theirs", netns, Attachment("c")))
+    assert defaults(lab, netns) == ["10.1.0.1"]
+    lab.sh("ip route replace default via 10.2.0.9", netns)  # somebody's own
+    endpoints.disconnect(host, "a", "theirs")
+    assert defaults(lab, netns) == ["10.2.0.9"]
+    assert not any(one.gateway for one in host.store.endpoints(name="theirs"))
+    assert [one for one in ip(lab, "rule", netns) if one.get("src") == "10.2.0.2"]
+    endpoints.disconnect(host, "b", "theirs")
+    endpoints.disconnect(host, "c", "theirs")
+    assert defaults(lab, netns) == []
 
 
 @pytest.mark.proves("row 12")

@@ -8,7 +8,7 @@ from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things
 from nsbridge.desired.ports import bound_by_default, held_by_none, ports_things
 from nsbridge.engine import addresses, names, networks, policies
-from nsbridge.engine.entries import Began, Hidden, Leased, Put, Turned
+from nsbridge.engine.entries import Began, Hidden, Leased, Led, Left, Put, Turned
 from nsbridge.engine.ports import check_possible, publish_things
 from nsbridge.errors import InUse, InvalidIntent, KernelError, NotFound, Taken
 from nsbridge.firewall.ruleset import Element
@@ -208,6 +208,14 @@ def _of_service(host: Host, wish: Wish, inode: int) -> Wish:
     )
 
 
+def _attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
+    if not wish.service:
+        return attach(host, op, network, wish)
+    from nsbridge.engine import gateways
+
+    return gateways.attach(host, op, network, wish)
+
+
 def connect(host: Host, wish: Wish) -> Endpoint:
     """Attach a namespace to a network; return the endpoint with everything chosen.
 
@@ -227,7 +235,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
                     host.operation(f"connect {name} to {to}") as op,
                 ):
                     network = host.store.network(to)
-                    endpoint = attach(host, op, network, wish)
+                    endpoint = _attach(host, op, network, wish)
                     names.refresh(host, op, endpoint, here=True)
             except KernelError as err:
                 if last or not healing(host, to, err):
@@ -257,16 +265,37 @@ def left_turns(endpoint: Endpoint, ports: Iterable[PublishedPort]) -> list[Entry
 
 
 def disconnect(host: Host, network: str, name: str) -> Endpoint:
-    """Take an endpoint away; return what it was. NotFound without it. Its namespace stays."""
-    with networks.Use(host, (network,)), host.lock(shared=True), host.store.name_lock(f"{network}/{name}"):
-        endpoint = find_one(host, name, network)
-        if endpoint.service and endpoint.gateway and endpoint.ports:
-            host.say(f"{len(endpoint.ports)} published ports of {name!r} go with it")
-        with host.operation(f"disconnect {name} from {network}", "on") as op:
-            things, entries = detach_entries(host, endpoint)
-            op.finish([*map(Began, removing(things)), *entries])
-            names.refresh(host, op, endpoint, here=False)
-    return endpoint
+    """Take an endpoint away; return what it was. NotFound without it. Its namespace stays.
+
+    If it held the default route, another network of the namespace has that afterwards.
+    """
+    for alone in (False, True):
+        with (
+            networks.Use(host, (network,)),
+            host.lock(shared=not alone),
+            host.store.name_lock(f"{network}/{name}"),
+        ):
+            endpoint = find_one(host, name, network)
+            after = _after(host, endpoint)
+            if not alone and any(isinstance(entry, Led) for entry in after):
+                continue  # another endpoint's record will change
+            if endpoint.service and endpoint.ports:
+                host.say(f"{len(endpoint.ports)} published ports of {name!r} go with it")
+            with host.operation(f"disconnect {name} from {network}", "on") as op:
+                things, entries = detach_entries(host, endpoint)
+                op.finish([*map(Began, removing(things)), *entries, *after])
+                names.refresh(host, op, endpoint, here=False)
+            return endpoint
+    raise AssertionError("unreachable")
+
+
+def _after(host: Host, going: Endpoint) -> list[Entry]:
+    """Return what remains to be done when an endpoint has gone: its service's names, the default route that it held."""
+    entries: list[Entry] = [Left(going.service, going.network)] if going.service else []
+    found = host.store.endpoints(name=going.name) if going.gateway else ()
+    if any(one.netns == going.netns and one != going for one in found):
+        entries.append(Led(going.name, going.netns))
+    return entries
 
 
 def disconnect_all(host: Host, network: str, chosen: Iterable[str]) -> tuple[Endpoint, ...]:
@@ -279,7 +308,8 @@ def disconnect_all(host: Host, network: str, chosen: Iterable[str]) -> tuple[End
         with host.operation(f"disconnect {len(there)} endpoints from {network}", "on") as op:
             parts = [detach_entries(host, endpoint) for endpoint in there]
             steps = removing([thing for things, _ in parts for thing in things])
-            op.finish([*map(Began, steps), *(entry for _, entries in parts for entry in entries)])
+            after = [entry for endpoint in there for entry in _after(host, endpoint)]
+            op.finish([*map(Began, steps), *(entry for _, entries in parts for entry in entries), *after])
             for endpoint in there:
                 names.refresh(host, op, endpoint, here=False)
     return there

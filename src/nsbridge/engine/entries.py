@@ -101,6 +101,13 @@ class Held(Value):
     service: str
 
 
+class Left(Value):
+    """A service that no longer sees the names of a network. Seen to by recovery and `names.refresh`."""
+
+    service: str
+    network: str
+
+
 class Turned(Value):
     """An endpoint that may take its turns on a shared port; undone or finished, it doesn't any more."""
 
@@ -110,8 +117,17 @@ class Turned(Value):
     endpoint: str
 
 
+class Led(Value):
+    """Endpoints of one name and namespace, of which the right one holds the default route: undone or finished."""
+
+    name: str
+    netns: str
+
+
 if TYPE_CHECKING:
-    Entry: TypeAlias = Began | Wrote | Put | Leased | Shown | Hidden | Started | Dropped | Idle | Held | Turned
+    Entry: TypeAlias = (
+        Began | Wrote | Put | Leased | Shown | Hidden | Started | Dropped | Idle | Held | Left | Turned | Led
+    )
 
 
 def _not_on_others(asked: Iterable[Thing], there: tuple[Thing, ...]) -> tuple[Thing, ...]:
@@ -175,6 +191,8 @@ def walk_back(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
             _stop(store, entry.service)
         elif isinstance(entry, Turned):
             _leave(kernel, store, entry)
+        elif isinstance(entry, Led):
+            _lead(kernel, store, entry)
 
 
 def go_on(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
@@ -196,6 +214,14 @@ def go_on(kernel: Kernel, store: Store, entries: Iterable[Entry]) -> None:
             store.drop_network(entry.network)
         elif isinstance(entry, Turned):
             _leave(kernel, store, entry)
+        elif isinstance(entry, Led):
+            _lead(kernel, store, entry)
+
+
+def _lead(kernel: Kernel, store: Store, entry: Led) -> None:
+    from nsbridge.engine import gateways
+
+    gateways.place(kernel, store, entry.name, entry.netns)
 
 
 def _leave(kernel: Kernel, store: Store, entry: Turned) -> None:

@@ -18,7 +18,7 @@ import time
 from _thread import get_ident
 
 from nsbridge import codec
-from nsbridge.engine.entries import Began, Header, Leased, Shown, Started, Turned, Wrote, go_on, walk_back
+from nsbridge.engine.entries import Began, Header, Leased, Led, Shown, Started, Turned, Wrote, go_on, walk_back
 from nsbridge.errors import KernelError, NsbridgeError
 from nsbridge.store import files, hosts
 
@@ -118,6 +118,10 @@ class Operation:
     def turning(self, proto: Proto, port: int, network: str, endpoint: str) -> None:
         """Note an endpoint that is about to join a shared port."""
         self._append(Turned(proto, port, network, endpoint))
+
+    def leading(self, name: str, netns: str) -> None:
+        """Note that the default route of a namespace is about to move to another of its endpoints of this name."""
+        self._append(Led(name, netns))
 
     def folder(self, path: str) -> None:
         """Make a folder unless there is one."""

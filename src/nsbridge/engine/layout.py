@@ -140,7 +140,8 @@ def _endpoints(host: Host, services: Iterable[Service], known: dict[str, Network
         for endpoint in sorted(mine, key=lambda one: order.index(one.network)):
             network = known[endpoint.network]
             kept = {_asked(port): port for port in endpoint.ports} if there else {}
-            ports = [bound_by_default(network, port) for port in service.ports] if endpoint.gateway else []
+            main = endpoint.network == service.main_network
+            ports = [bound_by_default(network, port) for port in service.ports] if main else []
             chosen = [kept.get(_asked(port)) or _settled(host, port) for port in ports]
             found.append(endpoint.replace(ports=tuple(chosen)))
     return tuple(found)

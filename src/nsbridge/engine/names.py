@@ -8,7 +8,7 @@ from nsbridge.store import files, hosts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Operation
@@ -54,10 +54,15 @@ def refresh(host: Host, op: Operation, endpoint: Endpoint, *, here: bool) -> Non
     """
     if endpoint.service:
         with host.store.name_lock(f"/{endpoint.service}"):
-            _refresh(host, op, endpoint.service, endpoint.network, here)
+            _refresh(host, op.replace, endpoint.service, endpoint.network, here)
 
 
-def _refresh(host: Host, op: Operation, name: str, network: str, here: bool) -> None:
+def left(host: Host, service: str, network: str) -> None:
+    """Finish what `refresh` had to do when an endpoint left. The caller holds the exclusive lock."""
+    _refresh(host, lambda path, text: files.replace(f"{host.store.root}/{path}", text), service, network, here=False)
+
+
+def _refresh(host: Host, replace: Callable[[str, str], None], name: str, network: str, here: bool) -> None:
     record = host.store.service_or_none(name)
     if record is None and here:
         raise NotFound(f"service {name!r} was removed meanwhile", fix="see `nsbridge ps`")
@@ -65,7 +70,7 @@ def _refresh(host: Host, op: Operation, name: str, network: str, here: bool) -> 
         return
     shown = (*record.networks, network) if here else tuple(name for name in record.networks if name != network)
     record = record.replace(networks=shown)
-    op.replace(host.store.service_path(name), codec.dumps(record) + "\n")
+    replace(host.store.service_path(name), codec.dumps(record) + "\n")
     from nsbridge.kernel import mounts, process
 
     where = hosts_file(host, shown)

@@ -11,7 +11,7 @@ import fcntl
 import os
 
 from nsbridge import codec
-from nsbridge.engine.entries import Header, Held, Hidden, Idle, Shown, go_on, walk_back
+from nsbridge.engine.entries import Header, Held, Hidden, Idle, Left, Shown, go_on, walk_back
 from nsbridge.errors import NsbridgeError
 from nsbridge.store import files, hosts
 
@@ -102,3 +102,7 @@ def _go_away(host: Host, entries: Iterable[Entry]) -> None:
 
             for name in services.take_away(host, entry.service):
                 networks.remove_idle(host, name)
+        elif isinstance(entry, Left):
+            from nsbridge.engine import names
+
+            names.left(host, entry.service, entry.network)
