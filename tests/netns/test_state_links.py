@@ -268,6 +268,30 @@ def test_the_first_network_of_a_namespace_of_others_isnt_special(lab: Lab) -> No
     assert defaults(lab, netns) == []
 
 
+@pytest.mark.proves("row 11")
+def test_each_family_has_its_default_route(lab: Lab) -> None:
+    """Who has IPv6 alone goes on holding that, whoever holds IPv4; a namespace that is gone is in nobody's way."""
+    four = [Network(one, (Subnet(ip_network(f"10.{n}.0.0/24")),)) for n, one in enumerate("ac", 1)]
+    host = made(*four, Network("b", (Subnet(ip_network("fd02::/64")),)))
+    service = Service("main", attachments=(Attachment("a"),))
+    services.start(host, service)
+    lab.host.registered.add(service.netns)
+    for name in "bc":
+        endpoints.connect(host, Wish("main", service.netns, Attachment(name)))
+    assert defaults(lab, service.netns) == ["10.1.0.1", "fd02::1"]
+    endpoints.disconnect(host, "a", "main")
+    assert defaults(lab, service.netns) == ["10.2.0.1", "fd02::1"]
+    endpoints.connect(host, Wish("main", service.netns, Attachment("a")))
+    assert defaults(lab, service.netns) == ["10.1.0.1", "fd02::1"]
+
+    for name in "ac":
+        endpoints.connect(host, Wish("gone", lab.ns("gone"), Attachment(name)))
+    lab.sh("ip netns del gone")
+    endpoints.disconnect(host, "a", "gone")
+    endpoints.disconnect(host, "c", "gone")
+    assert host.store.endpoints(name="gone") == ()
+
+
 @pytest.mark.proves("row 12")
 def test_packets_are_as_long_as_the_uplink_takes(lab: Lab) -> None:
     """And when a path further away takes less, its router's word comes back to the endpoint (RFC 1191, RFC 8201)."""

@@ -44,42 +44,40 @@ def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
 
 
 def place(kernel: Kernel, store: Store, name: str, netns: str) -> None:
-    """Have the network hold the default route of a namespace (path) that shall, by its endpoints of a name.
+    """Have those hold the default routes of a namespace (path) that shall, of its endpoints of a name.
 
     May be repeated. The caller sees to it that nobody else changes these endpoints.
     """
-    able = [
-        one
-        for one in store.endpoints(name=name)
-        if one.netns == netns and one.addresses and not store.network(one.network).internal
-    ]
-    wanted = _wanted(store, able)
-    if wanted is None:
-        return
-    holders = [one for one in able if one.gateway and one != wanted]
-    for one in holders:
+    mine = [one for one in store.endpoints(name=name) if one.netns == netns]
+    able = [one for one in mine if not store.network(one.network).internal]
+    leading = _leading(store, able)
+    giving = [one for one in able if one.gateway and one not in leading]
+    for one in giving:
         _lead(kernel, store, one, leads=False)
-    if not wanted.gateway and not _lead(kernel, store, wanted, leads=True):
-        for one in holders[:1]:
+    taking = [_lead(kernel, store, one, leads=True) for one in leading if not one.gateway]
+    if not all(taking):
+        for one in giving:
             _lead(kernel, store, one, leads=True)
 
 
-def _wanted(store: Store, able: list[Endpoint]) -> Endpoint | None:
+def _leading(store: Store, able: list[Endpoint]) -> list[Endpoint]:
+    """Return who shall hold them: the first of all, and whoever has only addresses of a family that those have not."""
     record = store.service_or_none(able[0].service) if able and able[0].service else None
     places = record.service.attachments if record is not None else ()
     order = {one.network: (-one.priority, number) for number, one in enumerate(places)}
     main = record.service.main_network if record is not None else ""
-    return min(
-        able,
-        key=lambda one: (
-            one.network != main,
-            not one.gateway,
-            one.network not in order,
-            order.get(one.network, ()),
-            one.network,
-        ),
-        default=None,
-    )
+
+    def rank(one: Endpoint) -> tuple[object, ...]:
+        known = one.network in order
+        return one.network != main, not one.gateway, not known, order.get(one.network, ()), one.network
+
+    found, led = [], set[int]()
+    for one in sorted(able, key=rank):
+        versions = {address.version for address in one.addresses if not address.ip.is_link_local}
+        if versions and led.isdisjoint(versions):
+            led |= versions
+            found.append(one)
+    return found
 
 
 def _lead(kernel: Kernel, store: Store, endpoint: Endpoint, *, leads: bool) -> bool:
