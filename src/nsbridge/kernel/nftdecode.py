@@ -128,6 +128,7 @@ class _Reader:
         self.pending: Match | None = None  # a protocol test that may be nft's hidden one
         self.lookup: tuple[str, tuple[str, ...]] | None = None  # a map whose data nobody used yet
         self.found: list[Expression] = []
+        self.known = ""  # the family that a field before said the packet is of
         self.carried = ""  # what a test before said the packet is
 
     def read(self, name: str, item: Attributes) -> None:
@@ -153,10 +154,10 @@ class _Reader:
 
     def emit(self, one: Expression, fields: Sequence[str] = ()) -> None:
         """Add a value that reads these fields."""
-        if self.pending is not None and self.pending.value in [
-            {"ip": "ipv4", "ip6": "ipv6"}.get(nf.family_of(name), "") for name in fields
-        ]:
-            self.pending = None
+        family = next(filter(None, map(nf.family_of, fields)), "")
+        if self.pending is not None and family != self.known and self.pending.value == nf.FAMILY_TEST.get(family):
+            self.pending = None  # the writer's own: it stands once for all fields of its family that follow
+        self.known = family or self.known
         self.flush()
         if type(one) is Match and one.field in ("protocol", "l4proto") and not one.negate:
             self.carried = one.value

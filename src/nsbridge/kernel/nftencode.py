@@ -225,15 +225,15 @@ def expressions(rule: Rule, family: str) -> list[bytes]:
             # Each test of ours stands right before the fields that need it: that is how reading tells it from a
             # test somebody asked for.
             known = reads
-            found += [_load("nfproto", nf.FIRST_REGISTER), _compare(_EQ, nf.pack_value("nf_proto", _NFPROTO[known]))]
+            found += [
+                _load("nfproto", nf.FIRST_REGISTER),
+                _compare(_EQ, nf.pack_value("nf_proto", nf.FAMILY_TEST[known])),
+            ]
         writer = _WRITERS.get(type(one))
         if writer is None:
             raise KernelError(f"a rule with {one!r} can't be written", errno=errno.EINVAL, thing=one)
         found += writer(one)
     return found
-
-
-_NFPROTO = {"ip": "ipv4", "ip6": "ipv6"}
 
 
 def _reads(one: Expression) -> str:

@@ -147,6 +147,10 @@ def type_length(kinds: Sequence[str]) -> int:
     return LENGTH[kinds[0]] if len(kinds) == 1 else sum([4 * words(kind) for kind in kinds])
 
 
+FAMILY_TEST = {"ip": "ipv4", "ip6": "ipv6"}
+"""What a table of both families asks of nfproto before a field of one."""
+
+
 def family_of(field: str) -> str:
     """``ip`` or ``ip6`` for a field that only such a packet has, else empty."""
     first = field.split(" ", 1)[0]
