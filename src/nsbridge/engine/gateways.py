@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things
+from nsbridge.desired.leading import leading
 from nsbridge.engine import endpoints
 from nsbridge.errors import KernelError
 from nsbridge.plan.diff import adding, removing
@@ -50,34 +51,15 @@ def place(kernel: Kernel, store: Store, name: str, netns: str) -> None:
     """
     mine = [one for one in store.endpoints(name=name) if one.netns == netns]
     able = [one for one in mine if not store.network(one.network).internal]
-    leading = _leading(store, able)
-    giving = [one for one in able if one.gateway and one not in leading]
+    record = store.service_or_none(able[0].service) if able and able[0].service else None
+    wanted = leading(able, record.service if record is not None else None)
+    giving = [one for one in able if one.gateway and one not in wanted]
     for one in giving:
         _lead(kernel, store, one, leads=False)
-    taking = [_lead(kernel, store, one, leads=True) for one in leading if not one.gateway]
+    taking = [_lead(kernel, store, one, leads=True) for one in wanted if not one.gateway]
     if not all(taking):
         for one in giving:
             _lead(kernel, store, one, leads=True)
-
-
-def _leading(store: Store, able: list[Endpoint]) -> list[Endpoint]:
-    """Return who shall hold them: the first of all, and whoever has only addresses of a family that those have not."""
-    record = store.service_or_none(able[0].service) if able and able[0].service else None
-    places = record.service.attachments if record is not None else ()
-    order = {one.network: (-one.priority, number) for number, one in enumerate(places)}
-    main = record.service.main_network if record is not None else ""
-
-    def rank(one: Endpoint) -> tuple[object, ...]:
-        known = one.network in order
-        return one.network != main, not one.gateway, not known, order.get(one.network, ()), one.network
-
-    found, led = [], set[int]()
-    for one in sorted(able, key=rank):
-        versions = {address.version for address in one.addresses if not address.ip.is_link_local}
-        if versions and led.isdisjoint(versions):
-            led |= versions
-            found.append(one)
-    return found
 
 
 def _lead(kernel: Kernel, store: Store, endpoint: Endpoint, *, leads: bool) -> bool:
