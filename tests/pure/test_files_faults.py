@@ -1094,7 +1094,7 @@ networks:
     enable_ipv4: false
 """,
         [
-            "3:18: networks.n.enable_ipv4: is false (networks without IPv4 are not supported: remove it)",
+            "3:18: networks.n.enable_ipv4: is false (a network with just an IPv6 subnet has no IPv4: remove it)",
         ],
         REJECTS,
     ),

@@ -209,7 +209,9 @@ class NetworkShape(Shape):
     )
     driver_opts: DriverOptionsShape | None = Field(None, description="Options of the bridge, by Docker's names.")
     internal: Flag | None = Field(None, description="No way in or out, and no published ports.")
-    enable_ipv4: AlwaysIPv4 | None = Field(None, description="Only true.")
+    enable_ipv4: AlwaysIPv4 | None = Field(
+        None, description="Only true; a network with just an IPv6 subnet has no IPv4."
+    )
     enable_ipv6: Flag | None = Field(
         None, description="Choose an IPv6 subnet (a ULA) if `ipam` gives none. An IPv6 subnet turns it on by itself."
     )

@@ -90,7 +90,7 @@ NeverRestart = Annotated[
 ]
 AlwaysIPv4 = Annotated[
     bool,
-    BeforeValidator(_parsed(parts.only_flag(True, "networks without IPv4 are not supported: remove it"))),
+    BeforeValidator(_parsed(parts.only_flag(True, "a network with just an IPv6 subnet has no IPv4: remove it"))),
     WithJsonSchema({"enum": [True, "true"]}),
 ]
 Words = Annotated[
