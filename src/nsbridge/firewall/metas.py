@@ -114,9 +114,8 @@ def conn(of: Conn, view: View) -> Answer:
     """Answer ``ct key``; before conntrack has seen the packet there is only a state, ``invalid``."""
     packet = view.packet
     ct = packet.ct
-    state = ct.state if packet.tracked or ct.state == "untracked" else "invalid"
     if of.key == "state":
-        return _native(CT_STATES[state])
+        return _native(CT_STATES[ct.state if packet.tracked or ct.state == "untracked" else "invalid"])
     if not packet.connected:
         return False
     if of.direction:
