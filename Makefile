@@ -47,9 +47,10 @@ format: $(VENV)/dev ## Let ruff rewrite what it can
 bench: $(VENV)/bench oracles ## Measure beside other tools, write docs/bench.md (BENCH="--quick attach": look only)
 	$(PY) -m bench $(or $(BENCH),--write)
 
-docs: $(VENV)/dev oracles ## Rewrite the generated pages from a running kernel
+docs: $(VENV)/dev oracles ## Rewrite what is generated from a running kernel: pages, and what the launcher holds ready
 	$(PY) -m tools.docs
 	$(PY) -m tools.lessons
+	$(PY) -m tools.hot
 
 oracles: ## Install the programs that tests compare us with, or name the missing ones
 	@tools/oracles

@@ -3,7 +3,8 @@
 Records, journal entries and plans are written as JSON, so a person can read them. A value becomes
 ``{"": "Link", "name": ...}``, an address ``{"ip": "10.0.0.1"}``; lists come back as tuples. The C scanner
 behind ``json`` is used alone, because the package itself costs 8 ms; where that private module is missing
-the package is used after all. A value type is known by its name once its module is imported.
+the package is used after all. A value type is known by its name once its module is imported; what rules are made of is
+imported when a record names some.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ def _revive(pairs: list[tuple[str, Any]]) -> Any:
             return bytes.fromhex(text)
     found = {key: _tuples(item) for key, item in pairs}
     if "" in found:
-        return REGISTRY[found.pop("")](**found)
+        if (name := found.pop("")) not in REGISTRY:
+            from nsbridge.firewall import expressions  # noqa: F401 - hot verbs read records without rules
+        return REGISTRY[name](**found)
     return found
 
 

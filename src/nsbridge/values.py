@@ -51,7 +51,7 @@ def field(*, default: Any = MISSING, compare: bool = True) -> Any:
 
 @dataclass_transform(kw_only_default=False, frozen_default=True, eq_default=True, field_specifiers=(field,))
 class ValueType(type):
-    """The metaclass: turns annotations into slots and remembers defaults."""
+    """The metaclass: turns annotations into slots and remembers defaults. A value type has no subtypes."""
 
     _fields: tuple[str, ...]
     _compared: tuple[str, ...]
@@ -61,35 +61,36 @@ class ValueType(type):
     _key_of: Callable[[Any], Any]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> ValueType:
-        """Build the class: one slot a field, inherited fields first."""
-        fields: list[str] = []
-        compared: list[str] = []
+        """Build the class: one slot an annotation."""
+        if bases and bases != (Value,):
+            raise TypeError(f"{name}: a value type has no base but Value")
+        fields = compared = tuple(space.get("__annotations__", ()))
         defaults: dict[str, Any] = {}
-        for base in bases:
-            fields += getattr(base, "_fields", ())
-            compared += getattr(base, "_compared", ())
-            defaults |= getattr(base, "_defaults", {})
-        own = [key for key, kind in space.get("__annotations__", {}).items() if not str(kind).startswith("ClassVar")]
-        for key in own:
-            default = space.pop(key, MISSING)
-            compare = True
-            if isinstance(default, _Field):
-                default, compare = default.default, default.compare
-            if default is not MISSING:
-                defaults[key] = default
-            fields.append(key)
-            if compare:
-                compared.append(key)
-        space["__slots__"] = tuple(own)
-        space["__match_args__"] = tuple(fields)
-        space |= {"_fields": tuple(fields), "_compared": tuple(compared), "_defaults": defaults}
-        cls = super().__new__(mcs, name, bases, space)
-        # What every instance needs, looked up once: an endpoint that comes makes some thirty values.
-        cls._puts = tuple([getattr(cls, key).__set__ for key in fields])
-        cls._named = tuple(zip(fields, cls._puts, strict=True))
-        cls._key_of = staticmethod(attrgetter(*compared) if compared else lambda _: ())
-        REGISTRY[name] = cls
+        for key in fields:
+            if key in space:
+                default = space.pop(key)
+                if isinstance(default, _Field):
+                    if not default.compare:
+                        compared = tuple([one for one in compared if one != key])
+                    default = default.default
+                if default is not MISSING:
+                    defaults[key] = default
+        space["__slots__"] = space["__match_args__"] = space["_fields"] = fields
+        space["_compared"] = compared
+        space["_defaults"] = defaults
+        cls = REGISTRY[name] = super().__new__(mcs, name, bases, space)
         return cls
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(cls, name: str) -> Any:
+            """Find what every instance needs, when the first is made: of most types a command makes none."""
+            if name not in ("_puts", "_named", "_key_of"):
+                raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+            cls._puts = tuple([cls.__dict__[key].__set__ for key in cls._fields])
+            cls._named = tuple(zip(cls._fields, cls._puts, strict=True))
+            cls._key_of = staticmethod(attrgetter(*cls._compared) if cls._compared else lambda _: ())
+            return getattr(cls, name)
 
 
 REGISTRY: dict[str, Any] = {}

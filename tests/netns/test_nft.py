@@ -17,8 +17,9 @@ from lab import FreshHost, sh
 from nsbridge.errors import KernelError, unpermitted
 from nsbridge.explain.nft import firewall
 from nsbridge.explain.transcript import commands
+from nsbridge.firewall.expressions import Accept, Match, Opaque
 from nsbridge.firewall.nftables import render
-from nsbridge.firewall.ruleset import Accept, Element, Match, Opaque, Rule, Span
+from nsbridge.firewall.ruleset import Element, Rule, Span
 from nsbridge.kernel.nftnetlink import Nft
 
 sys.path.append(str(Path(__file__).parents[1] / "pure"))

@@ -7,14 +7,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from hypothesis import strategies as st
 
 from nsbridge.desired.ruleset import skeleton
-from nsbridge.firewall.ruleset import (
-    TURNS,
+from nsbridge.firewall.expressions import (
     Accept,
-    Chain,
     Counter,
     Dnat,
     Drop,
-    Element,
     Goto,
     InSet,
     Jump,
@@ -22,11 +19,10 @@ from nsbridge.firewall.ruleset import (
     Masquerade,
     Match,
     Return,
-    Rule,
     SetMarkBits,
     Snat,
-    Span,
 )
+from nsbridge.firewall.ruleset import TURNS, Chain, Element, Rule, Span
 
 SKELETON = skeleton()
 PLACE = (SKELETON.family, SKELETON.name)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from nsbridge.desired.ruleset import skeleton
 from nsbridge.firewall.evaluate import hook
+from nsbridge.firewall.expressions import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.fields import ORDER
 from nsbridge.firewall.packet import Ct, Packet
 from nsbridge.firewall.planned import firewall_of
 from nsbridge.firewall.reads import Conn, Fixed, HeaderBytes, Meta, Turn
-from nsbridge.firewall.ruleset import Accept, Drop, Element, Goto, Jump, Return
+from nsbridge.firewall.ruleset import Element
 from nsbridge.firewall.seen import (
     Assign,
     Chance,

@@ -7,10 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING
 
 import pytest
 
 import nsbridge
+from nsbridge.frontends.cli import archive, slim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SRC = Path(nsbridge.__file__).parents[1]
 
@@ -58,7 +64,7 @@ sys.path.append({src!r})
 there = {{}}
 run, *rest = marshal.loads(head)
 exec(run, there)
-there["use"]({code!r}, file.fileno(), head, *rest)
+there["use"](file.fileno(), {size}, *rest)
 """
 """What the launcher does for a hot verb, up to where its modules are there."""
 
@@ -82,6 +88,64 @@ def test_a_hot_verb_has_its_modules_ahead_and_as_from_their_sources(tmp_path: Pa
         "print(len(set(sys.modules) - before), 'Endpoint' in REGISTRY, *{'functools', 'os'} & set(sys.modules))",
     )
     assert said.split() == ["0", "True"]
+
+
+def functions(code: CodeType) -> Iterator[CodeType]:
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from [each, *functions(each)]
+
+
+def test_bodies_that_were_left_out_are_in_the_whole_module() -> None:
+    """None is called, so every body that can be left out is."""
+    modules = [
+        (slim.whole(source), slim.hot(source, frozenset()))
+        for name in archive.called_by_hot_verbs()
+        if (source := SRC.joinpath(*name.split(".")).with_suffix(".py")).exists()
+    ]
+    addresses = slim.addresses(frozenset())
+    asked = 0
+    for whole, thin in [*modules, *([addresses[1:]] if addresses else [])]:
+        for asking in [each for each in functions(thin) if "__loader__" in each.co_names]:
+            found = whole
+            for part in asking.co_qualname.split("."):
+                found = next(each for each in found.co_consts if getattr(each, "co_name", "") == part)
+            assert (found.co_qualname, found.co_freevars) == (asking.co_qualname, ())
+            given = found.co_argcount + found.co_kwonlyargcount
+            assert found.co_varnames[:given] == asking.co_varnames[:given]
+            asked += 1
+    assert asked > 400
+
+
+CALLED = """
+from nsbridge.model.network import Network, Subnet
+from nsbridge.errors import InvalidIntent
+from nsbridge.frontends.cli import parse
+from ipaddress import ip_network
+try:
+    Network("a b", ())
+except InvalidIntent as err:
+    print(err)
+print(repr(Subnet(ip_network("10.0.0.0/24"))), parse.environment(["A=b", "C="]))
+try:
+    parse.subnet("--subnet", "10.1.0.1/16")
+except InvalidIntent as err:
+    print(err)
+"""
+
+
+def test_a_function_without_its_body_does_what_it_does(tmp_path: Path) -> None:
+    said = run(sys.executable, "-IS", "-c", f"import sys\nsys.path.append({str(SRC)!r})\n{CALLED}")
+    assert loaded_ahead(tmp_path, f"{CALLED}assert len(sys.meta_path[0]._bodies) > 2") == said
+
+
+def test_the_list_of_hot_functions_names_what_there_is() -> None:
+    for module, functions in archive.called_by_hot_verbs().items():
+        if module.startswith("nsbridge."):
+            place = SRC.joinpath(*module.split("."))
+            source = place.with_suffix(".py") if place.with_suffix(".py").exists() else place / "__init__.py"
+            missing = [name for name in functions if f"def {name.rpartition('.')[2]}(" not in source.read_text()]
+            assert not missing, f"{module}: `python -m tools.hot` writes frontends/cli/hot.txt"
 
 
 QUESTIONS = """

@@ -12,10 +12,11 @@ from rulesets import PLACE, SKELETON, elements
 from nsbridge.desired.ports import Member, SharedPort, turns_things
 from nsbridge.firewall import iptables as words
 from nsbridge.firewall import iptables_read as text
+from nsbridge.firewall.expressions import Accept, InSet, Jump, Match, Opaque
 from nsbridge.firewall.iptables import KIND, PREFIX, Lowered
 from nsbridge.firewall.iptables_lower import lower
 from nsbridge.firewall.iptables_told import commands, element_commands
-from nsbridge.firewall.ruleset import Accept, Chain, Element, InSet, Jump, Match, Opaque, Rule, Set, Span, Table
+from nsbridge.firewall.ruleset import Chain, Element, Rule, Set, Span, Table
 
 pytestmark = pytest.mark.proves("row 59")
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from rulesets import PLACE, SKELETON, elements, tables
 
 from nsbridge.errors import KernelError
-from nsbridge.firewall.ruleset import Accept, Element, Match, Opaque, Rule
-from nsbridge.kernel import nftdecode, nftelements, nftencode
+from nsbridge.firewall.expressions import Accept, Match, Opaque
+from nsbridge.firewall.ruleset import Element, Rule
+from nsbridge.kernel import nftdecode, nftelements, nftencode, nftmessage
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import CREATE, EXCL, attr, attribute_list, attributes, be32, nested, text
 
@@ -32,7 +33,7 @@ def test_rules_are_read_back(table) -> None:
 
 
 def test_sets_and_chains_are_read_back() -> None:
-    sets = [nftdecode.set_of(message[16:]) for message in nftencode.add_sets(SKELETON, SKELETON.sets)]
+    sets = [nftmessage.set_of(message[16:]) for message in nftencode.add_sets(SKELETON, SKELETON.sets)]
     assert tuple(sets) == SKELETON.sets
     assert [one.why for one in sets] == [one.why for one in SKELETON.sets]
     count = len(SKELETON.chains)
@@ -98,7 +99,7 @@ def test_what_has_no_word_is_opaque() -> None:
         nested(1, text(1, "cmp"), nested(2, be32(1, 1), be32(2, 0), nested(3, attr(1, bytes(4))))),
         *nftencode.expressions(Rule((Match("th dport", 80), Accept())), "inet"),
     ]
-    body = nftencode.header("inet") + text(1, "t") + text(2, "c") + nested(4, *strange)
+    body = nftmessage.header("inet") + text(1, "t") + text(2, "c") + nested(4, *strange)
     _, rule = nftdecode.rule_of(body, SETS)
     assert rule.expressions == (Opaque("quota"), Opaque("meta"), Opaque("cmp"), Match("th dport", 80), Accept())
     with pytest.raises(KernelError, match="can't be written"):

@@ -7,8 +7,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 from rulesets import PLACE, SKELETON
 
+from nsbridge.firewall.expressions import Accept, Counter, Drop, Jump, Match
 from nsbridge.firewall.nftables import element_text, render, rule_text
-from nsbridge.firewall.ruleset import Accept, Chain, Counter, Drop, Element, Jump, Match, Rule, Table
+from nsbridge.firewall.ruleset import Chain, Element, Rule, Table
 
 
 @pytest.mark.parametrize(

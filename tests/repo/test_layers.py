@@ -14,6 +14,7 @@ LAYERS = {
     "nsbridge.errors": 1,
     "nsbridge.model": 1,
     "nsbridge.state": 1,
+    "nsbridge.firewall.expressions": 1,
     "nsbridge.firewall.ruleset": 1,
     "nsbridge.firewall.seen": 1,
     "nsbridge.firewall.reads": 1,

@@ -20,9 +20,8 @@ doesn't grow with what is published. How a packet meets the chains:
 from __future__ import annotations
 
 from nsbridge.desired.sets import SETS
-from nsbridge.firewall.ruleset import (
+from nsbridge.firewall.expressions import (
     Accept,
-    Chain,
     Counter,
     Dnat,
     Drop,
@@ -35,12 +34,11 @@ from nsbridge.firewall.ruleset import (
     Match,
     Reject,
     Return,
-    Rule,
     SetMarkBits,
     Snat,
-    Table,
     Vmap,
 )
+from nsbridge.firewall.ruleset import Chain, Rule, Table
 from nsbridge.model.names import ADMIN, MARK_BIT, TABLE
 from nsbridge.model.policy import LEVELS
 
@@ -48,7 +46,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipaddress import IPv6Address
 
-    from nsbridge.firewall.ruleset import Expression, Family, Field
+    from nsbridge.firewall.expressions import Expression, Family, Field
 
 
 def _loopback() -> tuple[object, IPv6Address]:

@@ -12,22 +12,13 @@ to the NAT rules, since it then never leaves the bridge. That our other table al
 
 from __future__ import annotations
 
-from nsbridge.firewall.ruleset import (
-    Accept,
-    Chain,
-    Counter,
-    Drop,
-    InSet,
-    Match,
-    Rule,
-    Set,
-    Table,
-)
+from nsbridge.firewall.expressions import Accept, Counter, Drop, InSet, Match
+from nsbridge.firewall.ruleset import Chain, Rule, Set, Table
 from nsbridge.model.names import BRIDGE_TABLE, MARK_BIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nsbridge.firewall.ruleset import Expression, Field
+    from nsbridge.firewall.expressions import Expression, Field
 
 SETS = (
     Set("guarded", ("ifname",), why="ports of bridges whose frames are checked"),

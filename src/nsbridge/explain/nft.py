@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from nsbridge.desired import senders, sets
 from nsbridge.explain.command import Command, quoted
+from nsbridge.firewall.expressions import Accept, Match
 from nsbridge.firewall.nftables import element_text, render, rule_text
-from nsbridge.firewall.ruleset import Accept, Element, Match, Rule, Table
+from nsbridge.firewall.ruleset import Element, Rule, Table
 from nsbridge.model.names import ADMIN, ALIAS, BRIDGE_TABLE, MARK_BIT, TABLE
 from nsbridge.state.things import ForeignAccept
 

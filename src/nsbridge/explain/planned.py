@@ -8,8 +8,9 @@ nobody can know before it runs is assumed, and said to be: that a server listens
 from __future__ import annotations
 
 from nsbridge.explain.world import LOCAL, MAIN, Listener, SeenAddress, SeenLink, SeenPolicy, SeenRoute, Space
+from nsbridge.firewall.expressions import Accept, Match
 from nsbridge.firewall.planned import firewall_of
-from nsbridge.firewall.ruleset import Accept, Chain, Match, Rule, Table
+from nsbridge.firewall.ruleset import Chain, Rule, Table
 from nsbridge.firewall.seen import Firewall
 from nsbridge.model.names import MARK_BIT
 from nsbridge.state.kernel_state import KernelState

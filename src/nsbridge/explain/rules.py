@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from nsbridge.explain.command import quoted
 from nsbridge.explain.nft import SETS
+from nsbridge.firewall.expressions import Dnat, Goto, InSet, Jump, Snat, Vmap
 from nsbridge.firewall.nftables import element_text, rule_text
-from nsbridge.firewall.ruleset import Dnat, Goto, InSet, Jump, Snat, Vmap
 from nsbridge.firewall.words import rule_words
 from nsbridge.model.names import ALIAS, BRIDGE_TABLE, TABLE
 from nsbridge.values import Value

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from nsbridge.firewall.iptables import (
-    FIELDS,
-    KIND,
-    PREFIX,
-    REFUSED_BIT,
-    Chained,
-    Hooked,
-    Lowered,
-    Slot,
-    Standing,
-    cut,
-    protocol,
-)
-from nsbridge.firewall.ruleset import (
+from nsbridge.firewall.expressions import (
     Accept,
     Counter,
     Dnat,
@@ -33,6 +20,19 @@ from nsbridge.firewall.ruleset import (
     Snat,
     Vmap,
 )
+from nsbridge.firewall.iptables import (
+    FIELDS,
+    KIND,
+    PREFIX,
+    REFUSED_BIT,
+    Chained,
+    Hooked,
+    Lowered,
+    Slot,
+    Standing,
+    cut,
+    protocol,
+)
 from nsbridge.model.names import MARK_BIT
 
 TYPE_CHECKING = False
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
+    from nsbridge.firewall.expressions import Expression
     from nsbridge.firewall.iptables import Words
-    from nsbridge.firewall.ruleset import Chain, Expression, Rule, Table
+    from nsbridge.firewall.ruleset import Chain, Rule, Table
 
     Condition: TypeAlias = InSet | Vmap | Dnat | Snat
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from _blake2 import blake2s
 from ipaddress import ip_address, ip_network
 
+from nsbridge.firewall.expressions import Opaque
 from nsbridge.firewall.iptables import KIND, PREFIX, cut, named
-from nsbridge.firewall.ruleset import TURNS, Chain, Element, Opaque, Rule, Span
+from nsbridge.firewall.ruleset import TURNS, Chain, Element, Rule, Span
 from nsbridge.values import Value
 
 TYPE_CHECKING = False

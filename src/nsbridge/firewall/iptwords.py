@@ -10,9 +10,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 from nsbridge.firewall import seen
 from nsbridge.firewall.datawords import length_of
+from nsbridge.firewall.expressions import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.fields import ORDER, TCP_FLAGS
 from nsbridge.firewall.reads import HeaderBytes, Masked, Meta
-from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

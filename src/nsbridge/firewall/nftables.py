@@ -7,8 +7,7 @@ nft 1.0.6 and its sources (src/rule.c, src/expression.c, src/mergesort.c).
 
 from __future__ import annotations
 
-from nsbridge.firewall.ruleset import (
-    TURNS,
+from nsbridge.firewall.expressions import (
     Accept,
     Counter,
     Dnat,
@@ -26,15 +25,16 @@ from nsbridge.firewall.ruleset import (
     SetMarkBits,
     Snat,
     Vmap,
-    comment,
 )
+from nsbridge.firewall.ruleset import TURNS, comment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from nsbridge.firewall.ruleset import Chain, Element, Expression, Rule, Set, Table
+    from nsbridge.firewall.expressions import Expression
+    from nsbridge.firewall.ruleset import Chain, Element, Rule, Set, Table
 
 _PRIORITIES = (
     ("raw", -300, ("prerouting", "input", "forward", "output", "postrouting")),

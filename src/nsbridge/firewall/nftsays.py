@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from nsbridge.firewall import seen
 from nsbridge.firewall.datawords import text
+from nsbridge.firewall.expressions import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.reads import Fixed, Mapped, Option, OwnSocket, RouteKey, Slice, StrangeSource, Turn
-from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.walk import REFUSALS
 
 TYPE_CHECKING = False

@@ -8,22 +8,7 @@ the two against each other.
 from __future__ import annotations
 
 from nsbridge.firewall import seen
-from nsbridge.firewall.fields import (
-    CONN_BY_NAME,
-    CT_STATES,
-    CT_STATUSES,
-    ETHERTYPES,
-    FIB_TYPES,
-    FIELD_PLACES,
-    META_BY_NAME,
-    NFPROTOS,
-    ORDER,
-)
-from nsbridge.firewall.owners import owner_of
-from nsbridge.firewall.packet import proto_number
-from nsbridge.firewall.reads import Conn, Fib, HeaderBytes, Joined, Mapped, Masked, Meta, Slice, Turn
-from nsbridge.firewall.ruleset import (
-    TURNS,
+from nsbridge.firewall.expressions import (
     Accept,
     Counter,
     Dnat,
@@ -39,10 +24,23 @@ from nsbridge.firewall.ruleset import (
     Return,
     SetMarkBits,
     Snat,
-    Span,
-    Table,
     Vmap,
 )
+from nsbridge.firewall.fields import (
+    CONN_BY_NAME,
+    CT_STATES,
+    CT_STATUSES,
+    ETHERTYPES,
+    FIB_TYPES,
+    FIELD_PLACES,
+    META_BY_NAME,
+    NFPROTOS,
+    ORDER,
+)
+from nsbridge.firewall.owners import owner_of
+from nsbridge.firewall.packet import proto_number
+from nsbridge.firewall.reads import Conn, Fib, HeaderBytes, Joined, Mapped, Masked, Meta, Slice, Turn
+from nsbridge.firewall.ruleset import TURNS, Span, Table
 from nsbridge.firewall.ruleset import Element as PlannedElement
 from nsbridge.firewall.tracking import tracked_families
 
@@ -51,8 +49,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
+    from nsbridge.firewall.expressions import Expression
     from nsbridge.firewall.reads import Source
-    from nsbridge.firewall.ruleset import Chain, Expression, Rule, Set
+    from nsbridge.firewall.ruleset import Chain, Rule, Set
     from nsbridge.firewall.seen import Firewall, Part, SeenChain, SeenElement, SeenRule, SeenSet, Verdict
     from nsbridge.state.kernel_state import KernelState
 

@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from nsbridge.firewall.expressions import Accept, Drop, Goto, Jump, Return
     from nsbridge.firewall.reads import Conn, HeaderBytes, Meta, Option, Source
-    from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
 
 
 # ------------------------------------------------------------------ tests

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from nsbridge.firewall import seen
 from nsbridge.firewall.effects import assigned, rewritten, untracked
+from nsbridge.firewall.expressions import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.judge import TESTS, holds
-from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.sources import possible
 from nsbridge.firewall.view import MISSING, View, ones
 

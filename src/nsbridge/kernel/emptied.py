@@ -9,7 +9,7 @@ from __future__ import annotations
 from nsbridge.kernel import nftdecode
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import REPLACE, Refused, as_text, attributes, message, text
-from nsbridge.kernel.nftencode import header
+from nsbridge.kernel.nftmessage import header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,11 +16,13 @@ from __future__ import annotations
 import errno
 
 from nsbridge.errors import KernelError, unpermitted
-from nsbridge.firewall.ruleset import Accept, Match, Rule
-from nsbridge.kernel import catchall, nftdecode, programs
+from nsbridge.firewall.expressions import Accept, Match
+from nsbridge.firewall.ruleset import Rule
+from nsbridge.kernel import catchall, nftdecode, nftmessage, programs
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import CREATE, Refused, as_text, attr, attribute_list, attributes, message, text
-from nsbridge.kernel.nftencode import add_rule, header
+from nsbridge.kernel.nftencode import add_rule
+from nsbridge.kernel.nftmessage import header
 from nsbridge.model.names import ALIAS, MARK_BIT
 from nsbridge.state.things import ForeignAccept
 
@@ -111,7 +113,7 @@ def _rules(nft: Nft, place: Place) -> list[tuple[bytes, Expressions, str]]:
             continue  # a kernel that doesn't filter
         items = [attributes(data) for _, data in attribute_list(rule.get(4, b""))]
         expressions = [(as_text(item[1]), attributes(item.get(2, b""))) for item in items]
-        found.append((rule[3], expressions, nftdecode.comment(rule.get(7, b""))))
+        found.append((rule[3], expressions, nftmessage.comment(rule.get(7, b""))))
     return found
 
 

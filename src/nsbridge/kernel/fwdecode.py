@@ -9,8 +9,8 @@ and is on the hot path. Numbers are those of <linux/netfilter/nf_tables.h>.
 from __future__ import annotations
 
 from nsbridge.firewall import reads, seen
+from nsbridge.firewall.expressions import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.fields import BASES, CONN, FIB_RESULTS, META, size_of
-from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
 from nsbridge.kernel import fwstatements as says
 from nsbridge.kernel.netlink import as_be32, as_text, attribute_list, attributes
 

@@ -15,7 +15,7 @@ from nsbridge.errors import KernelError, unpermitted
 from nsbridge.firewall import seen
 from nsbridge.firewall.owners import owner_of
 from nsbridge.firewall.tracking import tracked_families
-from nsbridge.kernel import nftdecode
+from nsbridge.kernel import nftmessage
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.fwdecode import parts_of, verdict_of
 from nsbridge.kernel.netlink import (
@@ -31,7 +31,7 @@ from nsbridge.kernel.netlink import (
     nested,
     text,
 )
-from nsbridge.kernel.nftencode import header
+from nsbridge.kernel.nftmessage import header
 from nsbridge.kernel.xtread import comment, extension
 
 TYPE_CHECKING = False
@@ -104,21 +104,21 @@ def _assembled(
     rules_of: dict[tuple[str, str, str], list[SeenRule]] = {}
     for body in rules:
         found = attributes(body, 4)
-        family, table = nftdecode.family(body), as_text(found[1])
+        family, table = nftmessage.family(body), as_text(found[1])
         held = rules_of.setdefault((family, table, as_text(found[2])), [])
         held.append(_rule(found, family, sizes.get((family, table), {}), len(held)))
     chains_of: dict[Where, list[SeenChain]] = {}
     for body in chains:
         found = attributes(body, 4)
-        where = (nftdecode.family(body), as_text(found[1]))
+        where = (nftmessage.family(body), as_text(found[1]))
         chains_of.setdefault(where, []).append(_chain(found, where, rules_of))
     whole = []
     for body in tables:
         found = attributes(body, 4)
-        where = (nftdecode.family(body), as_text(found[1]))
+        where = (nftmessage.family(body), as_text(found[1]))
         table_ = seen.SeenTable(
             *where, tuple(chains_of.get(where, ())), tuple(set_of.get(where, ())),
-            dormant=bool(as_be32(found.get(2, _NONE)) & _DORMANT), why=nftdecode.comment(found.get(6, b"")),
+            dormant=bool(as_be32(found.get(2, _NONE)) & _DORMANT), why=nftmessage.comment(found.get(6, b"")),
         )  # fmt: skip
         backend = "iptables-nft" if is_compat(table_) else "nft"
         whole.append(table_.replace(backend=backend, owner=owner_of(*where, backend=backend)))
@@ -150,7 +150,7 @@ def _set(body: bytes) -> tuple[Where, SeenSet]:
         if 1 in attributes(one)
     )
     kind = type_names(as_be32(found.get(4, _NONE)))
-    return (nftdecode.family(body), as_text(found[1])), seen.SeenSet(
+    return (nftmessage.family(body), as_text(found[1])), seen.SeenSet(
         name=as_text(found[2]),
         key=kind,
         data=("verdict",) if code == nf.VERDICT else type_names(code),
@@ -160,7 +160,7 @@ def _set(body: bytes) -> tuple[Where, SeenSet]:
         interval=bool(flags & nf.SET_INTERVAL),
         anonymous=bool(flags & nf.SET_ANONYMOUS),
         flags=tuple([name for bit, name in _FLAGS if flags & bit]),
-        why=nftdecode.comment(found.get(13, b""), 7),
+        why=nftmessage.comment(found.get(13, b""), 7),
     )
 
 
@@ -187,7 +187,7 @@ TYPE_NAMES = tuple(_TYPES.split())
 def _rule(found: dict[int, bytes], family: str, sets: dict[str, tuple[int, int]], index: int) -> SeenRule:
     parts = parts_of(found.get(4, b""), family, sets, extension)
     count = next((part for part in parts if isinstance(part, seen.Count)), None)
-    why = nftdecode.comment(found.get(7, b"")) or comment(parts)
+    why = nftmessage.comment(found.get(7, b"")) or comment(parts)
     return seen.SeenRule(
         parts, index, int.from_bytes(found[3], "big"), why,
         count.packets if count else None, count.bytes if count else None,
@@ -200,7 +200,7 @@ def _chain(found: dict[int, bytes], where: Where, rules: dict[tuple[str, str, st
         name,
         tuple(rules.get((*where, name), ())),
         handle=int.from_bytes(found.get(2, b""), "big"),
-        why=nftdecode.comment(found.get(12, b"")),
+        why=nftmessage.comment(found.get(12, b"")),
     )
     if 4 not in found:
         return chain
@@ -287,7 +287,7 @@ def _elements(bodies: Sequence[bytes], *, ends: bool = False) -> list[SeenElemen
             if 2 in one:
                 held = attributes(one[2])
                 data = held[1] if 1 in held else verdict_of(held[2])
-            why = "end" if flags & _END else nftdecode.comment(one.get(6, b""))
+            why = "end" if flags & _END else nftmessage.comment(one.get(6, b""))
             found.append(seen.SeenElement(key, last, data, bool(flags & _CATCHALL), why))
     return found
 

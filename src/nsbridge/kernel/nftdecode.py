@@ -1,4 +1,4 @@
-"""nf_tables messages read back as sets, chains and rules: the other direction of `nftencode`.
+"""nf_tables messages read back as chains and rules: the other direction of `nftencode`.
 
 A rule's expressions are walked in order while the registers remember which field was loaded into them; each
 comparison, lookup or translation then becomes one value. What our vocabulary has no word for becomes `Opaque`
@@ -7,9 +7,8 @@ with the kernel's name for it, so a strange rule in our table is a difference an
 
 from __future__ import annotations
 
-from nsbridge.firewall.ruleset import (
+from nsbridge.firewall.expressions import (
     Accept,
-    Chain,
     Counter,
     Dnat,
     Drop,
@@ -23,75 +22,26 @@ from nsbridge.firewall.ruleset import (
     Opaque,
     Reject,
     Return,
-    Rule,
-    Set,
     SetMarkBits,
     Snat,
     Vmap,
 )
+from nsbridge.firewall.ruleset import Chain, Rule, Set
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import as_be32, as_text, attribute_list, attributes
+from nsbridge.kernel.nftmessage import comment, known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeAlias
 
-    from nsbridge.firewall.ruleset import Expression
+    from nsbridge.firewall.expressions import Expression
 
     Attributes: TypeAlias = dict[int, bytes]
 
 _HOOK_NAMES = {number: name for name, number in nf.HOOKS.items()}
-_FAMILY_NAMES = {number: name for name, number in nf.FAMILIES.items()}
 _NO_BYTES = b"\0\0\0\0"
-
-
-def family(body: bytes) -> str:
-    """The family a message is about; empty for one we don't know."""
-    return _FAMILY_NAMES.get(body[0], "")
-
-
-def comment(data: bytes, tag: int = 0) -> str:
-    """The comment in user data, empty without one."""
-    offset = 0
-    while offset + 2 <= len(data):
-        size = data[offset + 1]
-        if data[offset] == tag:
-            return as_text(data[offset + 2 : offset + 2 + size])
-        offset += 2 + size
-    return ""
-
-
-# ------------------------------------------------------------------ sets
-
-
-def set_of(body: bytes) -> Set:
-    """A set; a type or flag we have no word for stands in `key` as a number, so it equals none of ours."""
-    found = attributes(body, 4)
-    flags = as_be32(found.get(3, _NO_BYTES))
-    key = _types(as_be32(found[4]))
-    code = as_be32(found[6]) if 6 in found else 0
-    data = ("verdict",) if code == nf.VERDICT else _types(code)
-    if unknown := flags & ~(nf.SET_INTERVAL | nf.SET_MAP | nf.SET_CONCAT | nf.SET_ANONYMOUS | nf.SET_CONSTANT):
-        key = (*key, f"flags {unknown:#x}")
-    interval = bool(flags & nf.SET_INTERVAL)
-    return Set(as_text(found[2]), key, data, interval, why=comment(found.get(13, b""), 7))
-
-
-def known(one: Set) -> bool:
-    """Tell whether all its types are ours, so that its elements can be read."""
-    return all(kind in nf.TYPES or kind == "verdict" for kind in one.key + one.data)
-
-
-def _types(code: int) -> tuple[str, ...]:
-    kinds: list[str] = []
-    while code:
-        kinds.append(nf.TYPE_OF_CODE.get(code & 63, f"type {code & 63}"))
-        code >>= 6
-    return tuple(reversed(kinds))
-
-
-# ------------------------------------------------------------------ chains and rules
 
 
 def chain_of(body: bytes) -> tuple[str, Chain, bool]:

@@ -19,7 +19,7 @@ from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Span
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import as_be32, as_text, attr, attribute_list, attributes, be32, message, nested, text
-from nsbridge.kernel.nftencode import header
+from nsbridge.kernel.nftmessage import header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def _lines(table: tuple[str, str], one: Set, items: Sequence[Attributes]) -> lis
 
 
 def probed(one: Set, element: Element, replies: Sequence[bytes | None]) -> Element | None:
-    """The element the kernel has under the key asked for by `nftencode.probes`, None when it has another or none."""
+    """The element the kernel has under the key asked for by `probes`, None when it has another or none."""
     if replies[0] is None:
         return None
     if not one.interval or len(one.key) > 1:

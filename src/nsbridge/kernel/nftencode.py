@@ -1,4 +1,4 @@
-"""Rules, tables and elements as nf_tables messages (<linux/netfilter/nf_tables.h>).
+"""Rules, chains and tables as nf_tables messages (<linux/netfilter/nf_tables.h>).
 
 A rule is a list of small expressions that load fields into registers, compare them and give a verdict. Ours
 are the ones nft(8) makes of the same text, one for one, so that it prints them back as they were meant: its
@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 
 from nsbridge.errors import KernelError
-from nsbridge.firewall.ruleset import (
+from nsbridge.firewall.expressions import (
     Accept,
     Counter,
     Dnat,
@@ -28,10 +28,11 @@ from nsbridge.firewall.ruleset import (
     SetMarkBits,
     Snat,
     Vmap,
-    comment,
 )
+from nsbridge.firewall.ruleset import comment
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import APPEND, CREATE, EXCL, attr, be32, message, nested, text
+from nsbridge.kernel.nftmessage import header
 from nsbridge.model.names import ADMIN
 
 TYPE_CHECKING = False
@@ -39,23 +40,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from nsbridge.firewall.ruleset import Chain, Expression, Rule, Set, Table
+    from nsbridge.firewall.expressions import Expression
+    from nsbridge.firewall.ruleset import Chain, Rule, Set, Table
 
 _EQ, _NEQ = 0, 1
 
 
 # ------------------------------------------------------------------ messages
-
-
-def header(family: str, resource: int = 0) -> bytes:
-    """The fixed part of every message: struct nfgenmsg."""
-    return bytes((nf.FAMILIES[family] if family else 0, 0)) + resource.to_bytes(2, "big")
-
-
-def batch(messages: Sequence[bytes], generation: int | None = None) -> list[bytes]:
-    """Messages as one transaction; with a generation, only if the ruleset is still that one (else ERESTART)."""
-    begin = header("", nf.SUBSYSTEM) + (be32(1, generation) if generation is not None else b"")
-    return [message(nf.BATCH_BEGIN, 0, begin), *messages, message(nf.BATCH_END, 0, header("", nf.SUBSYSTEM))]
 
 
 def add_table(table: Table) -> list[bytes]:

@@ -2,7 +2,8 @@
 
 What one call asks for is one nfnetlink batch: the kernel takes all of it or none. Thousands of elements can be
 more than one send() may carry (only outside the first user namespace, where net.core.wmem_max caps it); then
-they follow in batches of their own, and a refusal in one takes back those before it.
+they follow in batches of their own, and a refusal in one takes back those before it. Rules and tables have an encoder
+of their own (`nftencode`), which is imported when there is one to write: hot verbs write elements.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import errno
 
 from nsbridge.errors import KernelError
 from nsbridge.firewall.ruleset import Element, Table
-from nsbridge.kernel import nftelements, nftencode
+from nsbridge.kernel import nftelements, nftmessage
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import CREATE, EXCL, Refused, acknowledged
 from nsbridge.kernel.nftread import FLAGS, TRIES, NftReader
@@ -57,9 +58,12 @@ class Nft(NftReader):
 
     def _add(self, tables: Sequence[Table], elements: Sequence[Element]) -> None:
         parts: list[Part] = []
-        for table in tables:
-            self._learn(table)
-            parts += [(one, (table,)) for one in nftencode.add_table(table)]
+        if tables:
+            from nsbridge.kernel import nftencode
+
+            for table in tables:
+                self._learn(table)
+                parts += [(one, (table,)) for one in nftencode.add_table(table)]
         try:
             parts += self._about(nf.NEWSETELEM, CREATE | EXCL, elements)
             self._commit(parts, take_back=True)
@@ -76,6 +80,8 @@ class Nft(NftReader):
             try:
                 parts += self._about(nf.DELSETELEM, 0, elements)
                 for place, table in doomed.items():
+                    from nsbridge.kernel import nftencode
+
                     kept = self.admin_rules(place)
                     going = nftencode.empty_sets(table) if kept else [nftencode.remove_table(table)]
                     parts += [(one, (table,)) for one in going]
@@ -118,6 +124,8 @@ class Nft(NftReader):
 
     def _replace(self, table: Table) -> None:
         """Write a table's chains anew, and those of its sets that differ, in one batch; others keep their elements."""
+        from nsbridge.kernel import nftencode
+
         for _ in range(TRIES):
             parts: list[Part] = []
             try:
@@ -148,6 +156,8 @@ class Nft(NftReader):
 
         Elements move over into the sets that still take them.
         """
+        from nsbridge.kernel import nftencode
+
         messages = [nftencode.remove_table(table), *nftencode.add_table(table)]
         parts: list[Part] = [(one, (table,)) for one in messages]
         place = (table.family, table.name)
@@ -199,7 +209,7 @@ class Nft(NftReader):
         # The kernel reports failures unasked; one ACK, on the last message, proves that it got so far.
         messages[-1] = acknowledged(messages[-1])
         try:
-            self._socket.transact(nftencode.batch(messages, generation))
+            self._socket.transact(nftmessage.batch(messages, generation))
         except Refused as err:
             # A refusal of the batch's first message is one of the whole.
             moved = [(index - 1 + first if index else -1, code, said) for index, code, said in err.refusals]

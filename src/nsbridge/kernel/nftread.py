@@ -11,7 +11,7 @@ import errno
 
 from nsbridge.errors import KernelError, NoPermission, unpermitted
 from nsbridge.firewall.ruleset import Chain, Element, Rule, Set, Table
-from nsbridge.kernel import nftdecode, nftelements, nftencode
+from nsbridge.kernel import nftelements, nftmessage
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.netlink import (
     CREATE,
@@ -26,7 +26,7 @@ from nsbridge.kernel.netlink import (
     nested,
     text,
 )
-from nsbridge.kernel.nftencode import header
+from nsbridge.kernel.nftmessage import header
 from nsbridge.model.names import ADMIN, BRIDGE_TABLE, TABLE
 
 TYPE_CHECKING = False
@@ -140,7 +140,7 @@ class NftReader:
             message(nf.DELCHAIN, 0, head + probe + text(3, "no such chain")),
         ]
         try:
-            self._socket.transact(nftencode.batch(messages))
+            self._socket.transact(nftmessage.batch(messages))
         except Refused as err:
             return all(code in (errno.ENOENT, errno.EPERM) and index != 2 for index, code, _ in err.refusals)
         return True
@@ -171,6 +171,8 @@ class NftReader:
         return [found for _, found in self._socket.dump(message(kind, 0, body))]
 
     def _read(self, family: str, name: str) -> Table | None:
+        from nsbridge.kernel import nftdecode  # hot verbs read no rules
+
         head = header(family) + text(1, name)
         try:
             _, body = self.request(nf.GETTABLE, head)[0]
@@ -179,7 +181,7 @@ class NftReader:
                 return None
             raise
         found = attributes(body, 4)
-        sets = {one.name: one for one in map(nftdecode.set_of, self.dump(nf.GETSET, head))}
+        sets = {one.name: one for one in map(nftmessage.set_of, self.dump(nf.GETSET, head))}
         chains: dict[str, Chain] = {}
         for data in self.dump(nf.GETCHAIN, header(family)):
             owner, chain, drops = nftdecode.chain_of(data)
@@ -195,10 +197,10 @@ class NftReader:
         if flags := as_be32(found.get(2, bytes(4))):
             whole += (Chain(f"{FLAGS}{flags:#x}", ()),)
         shown = [one for one in sets.values() if not one.name.startswith("__")]
-        return Table(family, name, tuple(shown), whole, why=nftdecode.comment(found.get(6, b"")))
+        return Table(family, name, tuple(shown), whole, why=nftmessage.comment(found.get(6, b"")))
 
     def _elements(self, one: Set, place: tuple[str, str]) -> list[Element]:
-        if not nftdecode.known(one):
+        if not nftmessage.known(one):
             return []
         body = header(place[0]) + text(1, place[1]) + text(2, one.name)
         for _ in range(TRIES):
@@ -251,7 +253,7 @@ class NftReader:
         if place not in self._sets:
             try:
                 body = header(table[0]) + text(1, table[1]) + text(2, name)
-                self._sets[place] = nftdecode.set_of(self.request(nf.GETSET, body)[0][1])
+                self._sets[place] = nftmessage.set_of(self.request(nf.GETSET, body)[0][1])
             except Refused as err:
                 if err.errno == errno.ENOENT:
                     return None

@@ -11,7 +11,7 @@ import errno
 from select import poll
 
 from nsbridge.errors import KernelError
-from nsbridge.kernel import nftdecode
+from nsbridge.kernel import nftmessage
 from nsbridge.kernel.fwdecode import verdict_of
 from nsbridge.kernel.netlink import NETFILTER, as_be32, as_text, attributes
 from nsbridge.values import Value
@@ -130,7 +130,7 @@ def decode(body: bytes) -> Traced:
     else:
         verdict = _verdict(item.get(5, b""))
     return Traced(
-        number(6), nftdecode.family(body), as_text(item.get(1, b"")), as_text(item.get(2, b"")), kind, verdict,
+        number(6), nftmessage.family(body), as_text(item.get(1, b"")), as_text(item.get(2, b"")), kind, verdict,
         number(3), number(10), number(12), number(14), item.get(8, b""), item.get(9, b""),
     )  # fmt: skip
 

@@ -21,7 +21,8 @@ from nsbridge.firewall.ruleset import Table
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel import rtnetlink, rtroute
 from nsbridge.kernel.netlink import CREATE, EXCL, be32, message, nested, text
-from nsbridge.kernel.nftencode import add_table, header
+from nsbridge.kernel.nftencode import add_table
+from nsbridge.kernel.nftmessage import header
 from nsbridge.plan.step import Step
 from nsbridge.state.things import HOST, Address, Link, Netns, Route
 

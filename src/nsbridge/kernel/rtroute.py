@@ -45,7 +45,8 @@ def _address(kind: int, flags: int, thing: Address, index: int) -> bytes:
     if address.version == 6:
         # No duplicate address detection: our addresses are leased, and a tentative one can't be used for 2 s.
         family, bits = _INET6, _IFA_F_NODAD
-    scope = _SCOPE_HOST if address.version == 4 and address.is_loopback else _SCOPE_UNIVERSE
+    loopback = address.version == 4 and packed[0] == 127  # `is_loopback` makes all networks of special use first
+    scope = _SCOPE_HOST if loopback else _SCOPE_UNIVERSE
     return message(kind, flags, _IFADDR.pack(family, address.network.prefixlen, bits, scope, index) + parts)
 
 

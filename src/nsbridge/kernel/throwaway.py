@@ -14,7 +14,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface, ip_network
 
 from nsbridge.errors import InvalidIntent
-from nsbridge.kernel import nftencode, rtroute, sandbox, sysctl
+from nsbridge.kernel import nftmessage, rtroute, sandbox, sysctl
 from nsbridge.kernel import nftschema as nf
 from nsbridge.kernel.apply import index_of
 from nsbridge.kernel.linux import LinuxKernel
@@ -74,7 +74,7 @@ def build(kernel: LinuxKernel, *, drop: bool = True) -> None:
 def drop_forwarded(kernel: LinuxKernel) -> None:
     """Give the host a firewall of its own that forwards nothing: ``table inet theirs``."""
     family, table = THEIRS
-    head = nftencode.header(family)
+    head = nftmessage.header(family)
     hook = nested(4, be32(1, nf.HOOKS["forward"]), be32(2, 0))
     kernel.nft.write(
         [

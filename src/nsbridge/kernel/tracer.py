@@ -16,7 +16,8 @@ import os
 from select import poll
 
 from nsbridge.errors import KernelError, NoPermission, Unsupported
-from nsbridge.firewall.ruleset import Match, Rule
+from nsbridge.firewall.expressions import Match
+from nsbridge.firewall.ruleset import Rule
 from nsbridge.firewall.tracing import FIRST, LAST, NAME, Blind, Event, headers
 from nsbridge.kernel import netns
 from nsbridge.kernel import nftschema as nf
@@ -34,7 +35,8 @@ from nsbridge.kernel.netlink import (
     nested,
     text,
 )
-from nsbridge.kernel.nftencode import batch, expression, expressions, header
+from nsbridge.kernel.nftencode import expression, expressions
+from nsbridge.kernel.nftmessage import batch, header
 from nsbridge.kernel.nfttrace import Traces
 from nsbridge.values import Value
 

@@ -14,8 +14,8 @@ from _struct import Struct, unpack_from
 
 from nsbridge.errors import unpermitted
 from nsbridge.firewall import seen
+from nsbridge.firewall.expressions import Accept, Drop, Goto, Jump, Return
 from nsbridge.firewall.reads import HeaderBytes, Masked, Meta
-from nsbridge.firewall.ruleset import Accept, Drop, Goto, Jump, Return
 from nsbridge.kernel import libc
 from nsbridge.kernel.netlink import as_text
 from nsbridge.kernel.xtread import comment, extension

@@ -1,10 +1,13 @@
 """Modules of ours out of one file, which `launcher` wrote: few reads instead of sixty, and no searching.
 
 The file begins with a head, which every command reads: the compiled code of this module, which the launcher runs with
-the text in hand, and what there is. Then come the modules of hot verbs, in the order in which they are done loading,
-and last the body with all modules, for whoever needs more. Those of hot verbs are all run before anybody asks for them
-(`Cached.preload`): the import system takes as long for a module as most take to run, and this way it finds them where
-it looks first, in `sys.modules`.
+the text in hand, and what hot verbs need. Then come their modules, in the order in which they are done loading, the
+places of all modules, and last all of them whole, for whoever needs more. Those of hot verbs are all run before anybody
+asks for them (`Cached.preload`): the import system takes as long for a module as most take to run, and this way it
+finds them where it looks first, in `sys.modules`.
+
+What hot verbs don't call has no body there: a function that is called all the same has it from the whole module
+(`Cached.body`).
 
 A module whose source has changed since, by size or time, is left to the path, so what runs is what is there, whatever
 was installed or edited meanwhile; one such among the hot ones, and all of them are imported one by one.
@@ -15,37 +18,47 @@ from __future__ import annotations
 import sys
 from _frozen_importlib import ModuleSpec
 from marshal import loads
-from posix import O_CLOEXEC, close, fstat, open, pread, read, stat
+from posix import fstat, pread, read, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
-    from typing import TypeAlias
+    from collections.abc import Callable
+    from types import CodeType, ModuleType
+    from typing import Any, TypeAlias
 
     Entry: TypeAlias = tuple[int, int, str, bool, int, int]
     """Where its code is, counted from the file's end; its size; the source, whether a package, bytes and mtime (ns)
     of it."""
+    Hot: TypeAlias = tuple[int, int, int, str, bool, int, int]
+    """The size of what hot verbs need of it, and its `Entry`."""
+
+FUNCTION: Any = type(lambda: None)
 
 HOT = ("connect", "disconnect", "publish", "unpublish")
 """The verbs whose modules are loaded ahead."""
 
 
 class Cached:
-    """Finds and loads modules (importlib.abc.MetaPathFinder and Loader, whose import would cost more than it saves)."""
+    """Finds and loads modules (importlib.abc.MetaPathFinder and Loader, whose import would cost more than it saves).
 
-    def __init__(self, path: str, head: bytes, index: dict[str, Entry]) -> None:
-        self._path = path
-        self._head = head
-        self._index = index
-        self._fd = -1
-        self._end = 0
+    fd: the file, open as long as we live, for another may take its name meanwhile. hot: the modules of hot verbs; their
+    code begins at `start`, and `places` bytes of index follow it.
+    """
+
+    def __init__(self, fd: int, hot: dict[str, Hot], start: int, places: int, end: int) -> None:
+        self._fd = fd
+        self._hot = hot
+        self._start = start
+        self._places = places
+        self._end = end
+        self._index: dict[str, Entry] = {}
+        self._whole: dict[str, CodeType] = {}
+        self._bodies: dict[tuple[str, str], Callable[..., Any]] = {}
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return what a module is made from, None for one that isn't here or whose source is another by now."""
-        entry = self._index.get(name)
-        if entry is None or not _unchanged(entry) or not self._there():
-            return None
-        return self._spec(name, entry)
+        entry = self._entry(name)
+        return None if entry is None or not _unchanged(entry) else self._spec(name, entry)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Leave making it to the interpreter."""
@@ -53,20 +66,30 @@ class Cached:
 
     def exec_module(self, module: ModuleType) -> None:
         """Run its code."""
-        start, size = self._index[module.__name__][:2]
-        exec(loads(pread(self._fd, size, self._end + start)), module.__dict__)
+        exec(self._code(module.__name__), module.__dict__)
 
-    def preload(self, fd: int, hot: tuple[tuple[str, int], ...]) -> None:
-        """Run the modules that follow in the open file, in their order; none if the source of one has changed."""
-        if not all(_unchanged(self._index[name]) for name, _ in hot):
+    def body(self, module: str, name: str) -> Callable[..., Any]:
+        """Return the function that a hot module has without its body; name: with the class it is in."""
+        found = self._bodies.get((module, name))
+        if found is None:
+            code = self._whole.get(module) or self._code(module)
+            self._whole[module] = code
+            for part in name.split("."):
+                code = next(each for each in code.co_consts if type(each) is type(code) and each.co_name == part)
+            found = self._bodies[module, name] = FUNCTION(code, sys.modules[module].__dict__)
+        return found
+
+    def preload(self) -> None:
+        """Run the modules of hot verbs, which come next in the file; none if the source of one has changed."""
+        if not all(_unchanged(hot[1:]) for hot in self._hot.values()):
             return
-        for name, size in hot:
-            # One read each: a buffer for all of them would be 0.8 MB of fresh pages.
-            code = read(fd, size)
+        for name, hot in self._hot.items():
+            # One read each: a buffer for all of them would be 0.5 MB of fresh pages.
+            code = read(self._fd, hot[0])
             if name in sys.modules:
                 continue
             # What the import system does, without its locks and searches: nobody else runs yet.
-            spec = self._spec(name, self._index[name])
+            spec = self._spec(name, hot[1:])
             module = type(sys)(name)
             module.__spec__ = spec
             module.__loader__ = self  # type: ignore[assignment]
@@ -84,6 +107,16 @@ class Cached:
             if parent:
                 setattr(sys.modules[parent], last, module)
 
+    def _entry(self, name: str) -> Entry | None:
+        if name in self._hot:
+            return self._hot[name][1:]
+        if not name.startswith("nsbridge"):
+            return None
+        if not self._index:
+            after = self._start + sum([hot[0] for hot in self._hot.values()])
+            self._index = loads(pread(self._fd, self._places, after))
+        return self._index.get(name)
+
     def _spec(self, name: str, entry: Entry) -> ModuleSpec:
         source, package = entry[2:4]
         spec = ModuleSpec(name, self, origin=source, is_package=package)  # type: ignore[arg-type]
@@ -92,20 +125,11 @@ class Cached:
             spec.submodule_search_locations = [source.rpartition("/")[0]]
         return spec
 
-    def _there(self) -> bool:
-        """Have the file open, as long as we live; False if it is another one by now or gone."""
-        if self._fd < 0 and self._index:
-            try:
-                fd = open(self._path, O_CLOEXEC)
-            except OSError:
-                self._index = {}
-                return False
-            if read(fd, len(self._head)) == self._head:
-                self._fd, self._end = fd, fstat(fd).st_size
-            else:
-                close(fd)
-                self._index = {}
-        return self._fd >= 0
+    def _code(self, name: str) -> CodeType:
+        entry = self._entry(name)
+        assert entry is not None  # asked for what was found here
+        code: CodeType = loads(pread(self._fd, entry[1], self._end + entry[0]))
+        return code
 
 
 def _unchanged(entry: Entry) -> bool:
@@ -116,14 +140,15 @@ def _unchanged(entry: Entry) -> bool:
     return (found.st_size, found.st_mtime_ns) == entry[4:]
 
 
-def use(path: str, fd: int, head: bytes, index: dict[str, Entry], hot: tuple[tuple[str, int], ...], rest: int) -> None:
+def use(fd: int, start: int, hot: dict[str, Hot], places: int, rest: int) -> None:
     """Look here first from now on; for a hot verb, have its modules at once.
 
-    fd: the file, read as far as its head. rest: bytes that follow; a file that lost some is left alone.
+    fd: the file, read as far as its head, which ends at `start`. rest: bytes that follow; a file that lost some is left
+    alone.
     """
-    if fstat(fd).st_size != len(head) + rest:
+    if fstat(fd).st_size != start + rest:
         return
-    ours = Cached(path, head, index)
+    ours = Cached(fd, hot, start, places, start + rest)
     sys.meta_path.insert(0, ours)
     if sys.argv[1:] and sys.argv[1] in HOT:
-        ours.preload(fd, hot)
+        ours.preload()
