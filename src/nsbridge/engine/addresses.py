@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from ipaddress import IPv4Interface, IPv6Interface
 
 from nsbridge.errors import InvalidIntent, KernelError, Taken
 from nsbridge.model.names import mac_for
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 def lease(host: Host, op: Operation, network: Network, to: Attachment, name: str) -> tuple[Interface_, ...]:
     """Claim an address of every subnet, the one asked for or the next free one, and whatever else is asked for."""
-    from ipaddress import ip_interface
-
     asked: dict[int, Address_ | None] = {4: to.ipv4, 6: to.ipv6}
     for version, address in asked.items():
         if address is not None and network.subnet(version) is None:
@@ -42,27 +41,32 @@ def lease(host: Host, op: Operation, network: Network, to: Attachment, name: str
         else:
             op.leasing(network.name, address, name)
             leases.claim(host.store.root, network, address, name)
-        found.append(ip_interface(f"{address}/{subnet.network.prefixlen}"))
+        found.append(_within(address, subnet.network.prefixlen))
     for address in to.also:
         if address.is_link_local:  # nobody's to give out: it is good on this link alone
-            found.append(ip_interface(f"{address}/{16 if address.version == 4 else 64}"))
+            found.append(_within(address, 16 if address.version == 4 else 64))
             continue
         op.leasing(network.name, address, name)
         leases.claim(host.store.root, network, address, name)
         home = network.subnet(address.version)
         assert home is not None  # or it could not have been claimed
-        found.append(ip_interface(f"{address}/{home.network.prefixlen}"))
+        found.append(_within(address, home.network.prefixlen))
     return tuple(found)
 
 
-def first_address(endpoint: Endpoint) -> str:
-    """Return what its MAC is made from: its first address, empty without any."""
-    return str(endpoint.addresses[0].ip) if endpoint.addresses else ""
+def _within(address: Address_, length: int) -> Interface_:
+    # From numbers: a text would be taken apart twice.
+    return (IPv4Interface if address.version == 4 else IPv6Interface)((int(address), length))
+
+
+def first(leased: tuple[Interface_, ...]) -> str:
+    """Return what an endpoint's MAC is made from: the first of its addresses, empty without any."""
+    return str(leased[0].ip) if leased else ""
 
 
 def has_own_mac(endpoint: Endpoint) -> bool:
     """Tell whether its MAC isn't the one made from its address: then neighbours must hear of who has it now."""
-    return endpoint.mac != mac_for(endpoint.network, endpoint.name, first_address(endpoint))
+    return endpoint.mac != mac_for(endpoint.network, endpoint.name, first(endpoint.addresses))
 
 
 def told_apart(network: str, address: Address_) -> str:

@@ -78,12 +78,13 @@ def _check_name_free(host: Host, network: Network, name: str) -> None:
         )
 
 
-def _named(wish: Wish, network: Network, ifname: str) -> Endpoint:
+def _named(wish: Wish, network: Network, inode: int) -> Endpoint:
     return Endpoint(
         network.name,
         wish.name,
         wish.netns,
-        ifname=ifname,
+        netns_id=inode,
+        ifname=wish.ifname or wish.to.ifname or "eth0",
         aliases=wish.to.aliases,
         gateway=wish.gateway is not False,
         owned=wish.owned,
@@ -105,7 +106,7 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
     index = host.kernel.link_index(network.ifname)
     number = 0
     while True:
-        if not (wish.ifname or wish.to.ifname):
+        if number:
             endpoint = endpoint.replace(ifname=f"eth{number}")
         things = endpoint_things(network, endpoint, mtu=network.mtu, bridge_index=index)
         done: list[Thing] = []
@@ -130,18 +131,17 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
 
 def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
     """Make an endpoint as part of an operation that is under way. The caller holds the shared lock."""
-    inode = _netns_id(host, wish.netns)
-    _check_name_free(host, network, wish.name)
+    endpoint = _named(wish, network, _netns_id(host, wish.netns))
     if wish.to.vlan:
         networks.check_vlan_of(host, network, wish)
-    endpoint = _named(wish, network, wish.ifname or wish.to.ifname or "eth0").replace(netns_id=inode)
     if not op.create(host.store.endpoint_path(network.name, wish.name), _record(endpoint)):
         _check_name_free(host, network, wish.name)
-    endpoint = endpoint.replace(addresses=addresses.lease(host, op, network, wish.to, wish.name))
+    leased = addresses.lease(host, op, network, wish.to, wish.name)
     if wish.to.check_address:
-        addresses.check_unused(host, network, endpoint.addresses)
-    endpoint = endpoint.replace(mac=wish.to.mac or mac_for(network.name, wish.name, addresses.first_address(endpoint)))
-    policies.admit(host, op, endpoint, _record(endpoint))
+        addresses.check_unused(host, network, leased)
+    mac = wish.to.mac or mac_for(network.name, wish.name, addresses.first(leased))
+    endpoint = endpoint.replace(addresses=leased, mac=mac)
+    policies.admit(host, op, endpoint)
     endpoint = _link_up(host, op, network, endpoint, wish)
     if wish.ports:
         endpoint = endpoint.replace(ports=publish_things(host, op, network, endpoint, wish.ports))
@@ -230,18 +230,17 @@ def connect(host: Host, wish: Wish) -> Endpoint:
         for last in (False, True):
             try:
                 with (
-                    networks.Ensured(host, (to,)),
+                    networks.Ensured(host, (to,)) as there,
                     host.store.name_lock(f"{to}/{name}"),
                     host.operation(f"connect {name} to {to}") as op,
                 ):
-                    network = host.store.network(to)
-                    endpoint = _attach(host, op, network, wish)
+                    endpoint = _attach(host, op, there[to], wish)
                     names.refresh(host, op, endpoint, here=True)
             except KernelError as err:
                 if last or not healing(host, to, err):
                     raise
             else:
-                addresses.announce_again(host, network, endpoint)
+                addresses.announce_again(host, there[to], endpoint)
                 return endpoint
     raise AssertionError("unreachable")
 

@@ -232,10 +232,9 @@ def ensure(host: Host, name: str) -> Network:
         return network
     with host.lock():
         network = host.store.network_or_none(name)
-        if network is None:
-            if name != DEFAULT_NETWORK:
-                host.store.network(name)
+        if network is None and name == DEFAULT_NETWORK:
             return create_locked(host, Network(name, ephemeral=True))
+        network = network or host.store.network(name)
         if not host.kernel.link_index(network.ifname):
             rebuild(host, network)
         return network
@@ -334,8 +333,7 @@ def remove_idle(host: Host, name: str) -> None:
 class Use:
     """While networks are used: ephemeral ones among them go afterwards if nothing is left on them, crash or not.
 
-    A context manager. It takes the lock when it leaves, so it goes around what takes it. Others than ephemeral
-    networks cost nothing.
+    A context manager. It takes the lock when it leaves, so it goes around what takes it.
     """
 
     def __init__(self, host: Host, names: Iterable[str]) -> None:
@@ -366,21 +364,23 @@ class Use:
 
 
 class Ensured:
-    """The shared lock, and under it these networks: made before if need be, as `ensure` does."""
+    """The shared lock, and under it these networks, by name: made before if need be, as `ensure` does."""
 
     def __init__(self, host: Host, names: Iterable[str]) -> None:
         self._host = host
-        self._names = tuple(names)
+        self._names = tuple(dict.fromkeys(names))
         self._lock = host.lock(shared=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> dict[str, Network]:
+        made: list[Network] = []
         while True:
-            for name in self._names:
-                ensure(self._host, name)
             self._lock.__enter__()
-            if all(self._host.store.network_or_none(name) for name in self._names):
-                return
-            self._lock.__exit__(None, None, None)  # the default one went with its last endpoint just now
+            found = [self._host.store.network_or_none(name) for name in self._names]
+            up = {one.name: one for one in found if one and (made or self._host.kernel.link_index(one.ifname))}
+            if len(up) == len(found):
+                return up
+            self._lock.__exit__(None, None, None)  # the default one may go with its last endpoint, again and again
+            made = [ensure(self._host, name) for name in self._names]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._lock.__exit__(kind, error, tb)

@@ -100,17 +100,15 @@ def _about(
     return found
 
 
-def admit(host: Host, op: Operation, endpoint: Endpoint, record: str) -> None:
-    """Put in force what policies say about an endpoint that comes, before it can send anything.
-
-    record: the endpoint as it is to be remembered by then: whoever comes next must see its addresses.
-    """
+def admit(host: Host, op: Operation, endpoint: Endpoint) -> None:
+    """Put in force what policies say about an endpoint that comes, before it can send anything."""
     if not host.store.policies():
         return
     with host.store.name_lock("/policies"):
         if not fragment(host, endpoint):
             return
-        op.replace(host.store.endpoint_path(endpoint.network, endpoint.name), record)
+        # Whoever comes next must see its addresses.
+        op.replace(host.store.endpoint_path(endpoint.network, endpoint.name), codec.dumps(endpoint) + "\n")
         # Somebody who came at the same time may have been here for both of us.
         wanted = fragment(host, endpoint)
         lost = KernelState(wanted) - host.kernel.find(wanted)

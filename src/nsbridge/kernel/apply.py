@@ -94,10 +94,12 @@ class Work:
         except OSError as err:
             raise self._error(thing, err.errno or 0, f"there is no link {name!r}") from err
 
-    def _index_below(self, sock: NetlinkSocket, thing: OnLink) -> int:
-        """Return the index of the link a thing stands on, 0 if it stands on none."""
+    def _index_below(self, sock: NetlinkSocket, thing: OnLink, known: dict[str, int]) -> int:
+        """Return the index of the link a thing stands on, 0 if it stands on none. known: of links asked for already."""
         name = onlinks.link_of(thing)
-        return self._index(sock, thing, name) if name else 0
+        if name and name not in known:
+            known[name] = self._index(sock, thing, name)
+        return known.get(name, 0)
 
     def _send(self, sock: NetlinkSocket, batch: Batch, tolerate: Collection[int] = rtnetlink.NO_IPV6) -> None:
         """Send messages. A thing counts as done from its first acknowledged message on, so that it is undone."""
@@ -237,13 +239,14 @@ class Work:
                 self._try(thing, lambda one=thing: sysctl.write(one.key, one.value))  # type: ignore[misc]
         links: Batch = []
         rest: Batch = []
+        known: dict[str, int] = {}
         for thing in things:
             if isinstance(thing, Link) and not _is_made(thing):
-                index = self._index(sock, thing, thing.name)
+                index = known[thing.name] = self._index(sock, thing, thing.name)
                 ready = thing.identity in born
                 links += [(thing, one) for one in rtnetlink.configure_link(thing, index, born=ready)]
             elif isinstance(thing, onlinks.KINDS):
-                rest.append((thing, onlinks.add(thing, self._index_below(sock, thing))))
+                rest.append((thing, onlinks.add(thing, self._index_below(sock, thing, known))))
         rest.sort(key=lambda pair: onlinks.order(pair[0]))  # type: ignore[arg-type]
         if links or rest:
             self._send(sock, links + rest)
@@ -262,6 +265,7 @@ class Work:
 
     def _change_there(self, sock: NetlinkSocket, things: list[Thing]) -> None:
         batch: Batch = []
+        known: dict[str, int] = {}
         for thing in things:
             if isinstance(thing, Sysctl):
                 self._try(thing, lambda one=thing: sysctl.write(one.key, one.value))  # type: ignore[misc]
@@ -270,7 +274,7 @@ class Work:
                 master = self._index(sock, thing, thing.master) if thing.master else 0
                 batch += [(thing, one) for one in rtnetlink.change_link(thing, index, master=master)]
             elif isinstance(thing, onlinks.KINDS):
-                batch.append((thing, onlinks.replace(thing, self._index_below(sock, thing))))
+                batch.append((thing, onlinks.replace(thing, self._index_below(sock, thing, known))))
         if batch:
             self._send(sock, batch)
 

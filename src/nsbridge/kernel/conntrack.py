@@ -237,11 +237,7 @@ def forget(sock: Callable[[], NetlinkSocket], gone: Iterable[Thing] = (), new: I
     sock: opens a netfilter socket, asked only when there is anything to look at. A kernel that doesn't track
     connections, or can't tell of them, has nothing to forget.
     """
-    gone, new = tuple(gone), tuple(new)
-    if not gone:  # as when an endpoint comes, so often
-        new = tuple([one for one in new if isinstance(one, Element) and "udp" in one.key])
-        if not new:
-            return 0
+    gone = tuple(gone)
     # Turns that are dealt anew leave those alone who are served by an endpoint that still shares the port.
     kept = set(_ports(new))
     ports = [one for one in _ports(gone) if one not in kept]

@@ -16,7 +16,7 @@ from nsbridge.kernel import netns, rtnetlink, rtroute, sockets, sysctl
 from nsbridge.kernel.interface import HostFacts, LinkFacts
 from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, Refused
 from nsbridge.model.names import is_ours
-from nsbridge.state.things import HOST, Address, Route
+from nsbridge.state.things import HOST, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class LinuxKernel:
                 gone += step.things if step.verb == "remove" else step.before
             if step.verb != "remove":
                 new += step.things
-        if any(isinstance(thing, (Element, Address)) for thing in (*gone, *new)):
+        # An endpoint that comes takes nothing from anybody, and a refusal ends what was tried by TCP.
+        if gone or any(isinstance(thing, Element) and "udp" in thing.key for thing in new):
             from nsbridge.kernel import conntrack
 
             # The firewall's socket: closing one of its own would wait for nf_tables' garbage collection.

@@ -318,8 +318,8 @@ class NetlinkSocket:
         self._send(packed)
         refusals: list[tuple[int, int, str]] = []
         overrun = False
-        # An nf_tables batch may report failures of messages that didn't ask, so it is read to the end.
-        while expected or self._protocol == NETFILTER:
+        # Failures of messages that didn't ask come before what the last one asked for (nfnl_err_deliver, nfnetlink.c).
+        while expected:
             try:
                 data = self._socket.recv(65536, _socket.MSG_DONTWAIT)
             except BlockingIOError:

@@ -201,14 +201,20 @@ def remove(path: str) -> None:
         pass
 
 
+_nsfs = 0
+"""The device number of the file system that all namespaces are files of; one for each boot (fs/nsfs.c)."""
+
+
 def inode(path: str) -> int:
     """The number of the namespace that `path` opens (of the caller's own for ""), 0 when it opens none."""
+    global _nsfs
     try:
-        own = os.stat(_OWN)
-        found = os.stat(path) if path else own
+        if not _nsfs:
+            _nsfs = os.stat(_OWN).st_dev
+        found = os.stat(path or _OWN)
     except OSError:
         return 0
-    return found.st_ino if found.st_dev == own.st_dev else 0
+    return found.st_ino if found.st_dev == _nsfs else 0
 
 
 def host_id() -> str:

@@ -31,15 +31,13 @@ def read(path: str) -> str | None:
     except FileNotFoundError:
         return None
     try:
-        parts = []
-        size = SMALL
-        while part := os.read(fd, size):
-            parts.append(part)
-            if len(part) == SMALL:
-                size = LARGE
+        text = part = os.read(fd, SMALL)
+        while part and len(text) >= SMALL:  # of a file, less than was asked for is its end (read(2))
+            part = os.read(fd, LARGE)
+            text += part
     finally:
         os.close(fd)
-    return b"".join(parts).decode(errors="replace")
+    return text.decode(errors="replace")
 
 
 def open_for_new(path: str, flags: int) -> int:

@@ -33,7 +33,6 @@ ROOTS = (
     "nsbridge.frontends.cli.endpoints",
     "nsbridge.wiring",
     "nsbridge.kernel.apply",
-    "nsbridge.kernel.conntrack",
     "nsbridge.kernel.nftnetlink",
 )
 """What hot verbs import, with all that these import: the modules that are loaded ahead."""
