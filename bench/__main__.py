@@ -19,6 +19,8 @@ from bench.row import Options, Row, loads
 
 ROOT = Path(__file__).parents[1]
 RESULT = "bench-row "
+QUIET = 0.05
+"""A machine is idle that works for less than this part of its time."""
 
 ROWS = {
     "attach": attach.single,
@@ -60,6 +62,24 @@ def _measure_here(name: str, options: Options) -> None:
     print(RESULT + row.dumps(), flush=True)
 
 
+def _settle() -> None:
+    """Wait until the machine has been idle for a second, for a minute at most.
+
+    After a row with a thousand namespaces the kernel goes on for seconds to take them apart.
+    """
+    for _ in range(60):
+        before = _busy()
+        time.sleep(1)
+        if _busy() - before < QUIET * os.sysconf("SC_CLK_TCK") * (os.cpu_count() or 1):
+            return
+
+
+def _busy() -> int:
+    """Return for how many ticks all processors together have worked (/proc/stat, proc(5))."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+    return user + nice + system + sum(interrupts)
+
+
 def _measure(name: str, options: Options, only: tuple[str, ...]) -> Row | None:
     """Measure one row in a fresh throwaway host; None when it failed (what it said is on stderr)."""
     words = ["--quick"] if options.quick else []
@@ -67,6 +87,7 @@ def _measure(name: str, options: Options, only: tuple[str, ...]) -> Row | None:
     inner = [sys.executable, "-m", "bench", "--inside", name, *words]
     enter = f"import sys; from nsbridge.kernel import sandbox; sys.exit(sandbox.run({inner!r}, user=False))"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    _settle()
     done = subprocess.run(
         [sys.executable, "-c", enter], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
     )

@@ -132,11 +132,11 @@ def start(options: Options) -> Row:
             peers.run(*launcher, "unpublish", "n1", "8081:81")
         return took
 
-    found = alternate({name: lambda name=name: once(name) for name in ways}, options.pick(25, 5))  # type: ignore[misc]
+    found = alternate({name: lambda name=name: once(name) for name in ways}, options.pick(60, 5))  # type: ignore[misc]
     floor = statistics.median(found["python -IS -c pass"])
     table = Table(["command", "ms", "quiet", "over python -IS", "resident MiB"])
     table.note = (
-        f"Medians of {options.pick(25, 5)} alternated; *quiet* is the fastest. `nsbridge` is what `nsbridge install`"
+        f"Medians of {options.pick(60, 5)} alternated; *quiet* is the fastest. `nsbridge` is what `nsbridge install`"
         " writes, unless said otherwise."
     )
     for name, values in found.items():
