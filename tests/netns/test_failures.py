@@ -138,7 +138,7 @@ def test_somebody_elses_interface_inside(web: FreshHost) -> None:
     sh("ip -n guest link set thru up; ip -n guest addr add 10.77.0.1/24 dev eth7")
     sh("ip -n guest route add default via 10.77.0.2")
     refused(lambda host: endpoints.connect(host, NEW.replace(ifname="eth7")), "eth7")
-    refused(lambda host: endpoints.connect(host, NEW.replace(ports=(), gateway=True)), "route")
+    refused(lambda host: endpoints.connect(host, NEW.replace(ports=(), gateway=(4, 6))), "route")
 
 
 def test_without_rights(web: FreshHost) -> None:

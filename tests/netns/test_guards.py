@@ -228,7 +228,7 @@ def test_what_comes_by_any_network_is_heard_and_answered_there(lab: Lab) -> None
     both = lab.ns("both")
     sh("sysctl -qw net.ipv4.conf.default.rp_filter=1 net.ipv4.conf.all.rp_filter=1", both)
     endpoints.connect(host, Wish("both", both, Attachment("front")))
-    on_back = Wish("both", both, Attachment("back"), gateway=False)
+    on_back = Wish("both", both, Attachment("back"), gateway=())
     endpoints.connect(host, on_back)
     endpoints.publish(host, "both", (PublishedPort(EAR, 9101, "udp"), PublishedPort(80, 8081)), "back")
     lab.serve("both", "tcp:80", ns="both")

@@ -228,16 +228,16 @@ def test_the_default_route_goes_on_to_another_network_and_comes_back(lab: Lab) -
     assert defaults(lab, service.netns) == ["10.1.0.1", "fd01::1"]
     for network in ("front", "back"):
         assert lab.get(f"http://10.{1 + (network == 'back')}.0.2/").status == 200
-    assert endpoints.disconnect(host, "front", "both").gateway
+    assert endpoints.disconnect(host, "front", "both").gateway == (4, 6)
     (left,) = host.store.endpoints(name="both")
-    assert (left.network, left.gateway) == ("back", True)
+    assert (left.network, left.gateway) == ("back", (4, 6))
     assert defaults(lab, service.netns) == ["10.2.0.1", "fd02::1"]
     assert not [one for one in ip(lab, "rule", service.netns) if one.get("src") == "10.2.0.2"]
     assert lab.udp(OUTSIDE4, 53, service.netns).source == HOST4
     assert lab.udp(OUTSIDE6, 53, service.netns).source == HOST6
 
     again = endpoints.connect(host, Wish("both", service.netns, Attachment("front")))
-    assert (again.gateway, [port.host_port for port in again.ports]) == (True, [8080])
+    assert (again.gateway, [port.host_port for port in again.ports]) == ((4, 6), [8080])
     assert not host.store.endpoint("back", "both").gateway
     assert defaults(lab, service.netns) == ["10.1.0.1", "fd01::1"]
     assert [one for one in ip(lab, "rule", service.netns) if one.get("src") == "10.2.0.2"]
@@ -290,6 +290,27 @@ def test_each_family_has_its_default_route(lab: Lab) -> None:
     endpoints.disconnect(host, "a", "gone")
     endpoints.disconnect(host, "c", "gone")
     assert host.store.endpoints(name="gone") == ()
+
+
+@pytest.mark.proves("row 11")
+def test_a_service_leaves_by_the_first_network_that_leads_out(lab: Lab) -> None:
+    """In each IP version; its main network has no IPv6 here, or is internal."""
+    lab.serve("outside", "udp:53", ns=OUTSIDE)
+    dual = (Subnet(ip_network("10.2.0.0/24")), Subnet(ip_network("fd02::/64")))
+    four, both = Network("four", (Subnet(ip_network("10.1.0.0/24")),)), Network("both", dual)
+    host = made(four, both, Network("inner", (Subnet(ip_network("10.3.0.0/24")),), internal=True))
+    for name, nets in (("a", ("four", "both")), ("b", ("inner", "four", "both"))):
+        service = Service(name, attachments=tuple(map(Attachment, nets)))
+        services.start(host, service)
+        lab.host.registered.add(service.netns)
+        assert defaults(lab, service.netns) == ["10.1.0.1", "fd02::1"]
+        assert lab.udp(OUTSIDE4, 53, service.netns).source == HOST4
+        assert lab.udp(OUTSIDE6, 53, service.netns).source == HOST6
+        endpoints.disconnect(host, "four", name)
+        assert defaults(lab, service.netns) == ["10.2.0.1", "fd02::1"]
+        endpoints.connect(host, Wish(name, service.netns, Attachment("four")))
+    assert defaults(lab, "/run/netns/a") == ["10.1.0.1", "fd02::1"]  # its main network is back
+    assert defaults(lab, "/run/netns/b") == ["10.2.0.1", "fd02::1"]  # one of its others, and somebody leads already
 
 
 @pytest.mark.proves("row 12")

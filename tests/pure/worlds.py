@@ -59,7 +59,7 @@ def endpoints(draw: st.DrawFn, network: Network, number: int) -> Endpoint:
         addresses=addresses,
         mac=f"02:00:00:00:{number:02x}:{last:02x}",
         ports=tuple(ports),
-        gateway=draw(st.booleans()),
+        gateway=draw(st.sampled_from([(), (4,), (6,), (4, 6)])),
     )
 
 

@@ -144,7 +144,8 @@ class Network:
         """
         path = words.netns(netns)
         to = words.attachment(self.name, **place)
-        wish = Wish(name or netns_name(path), path, to, ports=words.ports(ports), gateway=gateway)
+        leads = None if gateway is None else (4, 6) if gateway else ()
+        wish = Wish(name or netns_name(path), path, to, ports=words.ports(ports), gateway=leads)
         return self._remembered(Endpoint(wish.name, self.name, path, wish=wish))
 
     def _remembered(self, endpoint: Endpoint) -> Endpoint:

@@ -86,7 +86,7 @@ def _settings(network: Network, endpoint: Endpoint) -> list[Sysctl]:
     else:
         found.append(Sysctl(netns, settings + "accept_ra", "0", why="addresses are given, not advertised"))
         found.append(Sysctl(netns, settings + "accept_dad", "0", why="a lease is exclusive: usable at once"))
-    if not endpoint.gateway and network.subnet(4) is not None:
+    if 4 not in endpoint.gateway and network.subnet(4) is not None:
         key = f"net/ipv4/conf/{endpoint.ifname}/rp_filter"
         found.append(Sysctl(netns, key, "2", why="S23: one of several networks, so what comes may come by another way"))
     return found
@@ -96,13 +96,13 @@ def _ways(network: Network, endpoint: Endpoint) -> list[Route | RoutingRule]:
     """The default route, or the way back of what came by a network that doesn't hold it; and the network's routes."""
     netns, name = endpoint.netns, endpoint.ifname
     found: list[Route | RoutingRule] = []
-    own = 0 if endpoint.gateway else route_table(name)
     for subnet in () if network.internal else network.subnets:
         version = subnet.network.version
         mine = [each for each in endpoint.addresses if each.version == version and each.ip in subnet.network]
         if not mine:
             continue
         gateway = subnet.gateway_address
+        own = 0 if version in endpoint.gateway else route_table(name)
         why = f"the way out of {network.name!r}"
         if own:
             why = f"what has an address of {network.name!r} leaves there, wherever the default route leads"

@@ -1,33 +1,45 @@
-"""Which of a namespace's endpoints hold its default routes."""
+"""Which of a namespace's networks holds its default routes, of IPv4 and of IPv6 each for itself."""
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
-    from nsbridge.model.endpoint import Endpoint
+    from nsbridge.model.network import Network
     from nsbridge.model.service import Service
 
 
-def leading(able: Iterable[Endpoint], service: Service | None) -> tuple[Endpoint, ...]:
-    """Return who shall hold them: the first of all, and whoever has only addresses of a family that those have not.
+def leads_out(network: Network) -> tuple[int, ...]:
+    """Return the IP versions in which a network leads out of itself; none for an internal one."""
+    return () if network.internal else network.versions
 
-    able: whose network leads out. A service's main network comes first, then whoever holds one now, then the others of
-    the service in their order, then by name.
+
+def leading(able: Collection[str], held: Collection[str], service: Service | None) -> str:
+    """Return the network that holds the default route of one IP version, empty without any.
+
+    able: the networks that lead out. held: those of them that hold it now. A service's main network comes first, then
+    whoever holds it, then the others of the service in their order, then by name.
     """
     places = service.attachments if service is not None else ()
     order = {one.network: (-one.priority, number) for number, one in enumerate(places)}
     main = service.main_network if service is not None else ""
 
-    def rank(one: Endpoint) -> tuple[object, ...]:
-        known = one.network in order
-        return one.network != main, not one.gateway, not known, order.get(one.network, ()), one.network
+    def rank(name: str) -> tuple[object, ...]:
+        return name != main, name not in held, name not in order, order.get(name, ()), name
 
-    found, led = [], set[int]()
-    for one in sorted(able, key=rank):
-        versions = {address.version for address in one.addresses if not address.ip.is_link_local}
-        if versions and led.isdisjoint(versions):
-            led |= versions
-            found.append(one)
-    return tuple(found)
+    return min(able, key=rank, default="")
+
+
+def shares(networks: Collection[Network], service: Service) -> dict[str, tuple[int, ...]]:
+    """Return of which IP versions each of a service's networks holds the default route when it starts.
+
+    Where none leads out, the first that has such addresses counts as the one that does; no route comes of it.
+    """
+    found: dict[str, tuple[int, ...]] = {one.name: () for one in networks}
+    for version in (4, 6):
+        having = [one for one in networks if version in one.versions]
+        able = [one for one in having if version in leads_out(one)] or having
+        if able:
+            found[leading([one.name for one in able], (), service)] += (version,)
+    return found

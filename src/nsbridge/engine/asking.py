@@ -172,9 +172,8 @@ def _versions(version: int) -> tuple[int, ...]:
 def _endpoint_address(source: Place, target: Place, version: int) -> Address_ | None:
     """A neighbour by its address on a network of both; otherwise the one its default route belongs to."""
     shared = {one.network for one in source.endpoints}
-    ranked = sorted(target.endpoints, key=lambda one: (one.network not in shared, not one.gateway))
     for wanted in _versions(version):
-        for one in ranked:
+        for one in sorted(target.endpoints, key=lambda one: (one.network not in shared, wanted not in one.gateway)):
             found = one.address(wanted)
             if found is not None:
                 return found.ip
@@ -184,7 +183,7 @@ def _endpoint_address(source: Place, target: Place, version: int) -> Address_ | 
 def _gateway(host: Host, source: Place, version: int) -> Address_ | None:
     """The host, as an endpoint knows it: the gateway of its network."""
     for wanted in _versions(version):
-        for one in sorted(source.endpoints, key=lambda one: not one.gateway):
+        for one in sorted(source.endpoints, key=lambda one: wanted not in one.gateway):
             network = host.store.network_or_none(one.network)
             subnet = network.subnet(wanted) if network is not None else None
             if subnet is not None:

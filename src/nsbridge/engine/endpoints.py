@@ -39,7 +39,7 @@ LAST_IFNAME = 9
 class Wish(Value):
     """What is asked of a new endpoint; what is None or empty is chosen.
 
-    netns: path of the namespace. gateway: whether it holds the default route, None for "if there is none yet".
+    netns: path of the namespace. gateway: the IP versions whose default route it holds, None for those without one yet.
     The last four say whose it is: a service's namespace of our own, or one that somebody else made. Who connects
     leaves them out: whether the namespace is a service's is looked up (`_of_service`).
     """
@@ -49,7 +49,7 @@ class Wish(Value):
     to: Attachment
     ifname: str = ""
     ports: tuple[PublishedPort, ...] = ()
-    gateway: bool | None = None
+    gateway: tuple[int, ...] | None = None
     owned: bool = False
     hostname: str = ""
     service: str = ""
@@ -86,7 +86,7 @@ def _named(wish: Wish, network: Network, inode: int) -> Endpoint:
         netns_id=inode,
         ifname=wish.ifname or wish.to.ifname or "eth0",
         aliases=wish.to.aliases,
-        gateway=wish.gateway is not False,
+        gateway=network.versions if wish.gateway is None else wish.gateway,
         owned=wish.owned,
         hostname=wish.hostname,
         service=wish.service,
@@ -119,8 +119,8 @@ def _link_up(host: Host, op: Operation, network: Network, endpoint: Endpoint, wi
                 raise
             if isinstance(err.thing, Link) and not (wish.ifname or wish.to.ifname) and number < LAST_IFNAME:
                 number += 1
-            elif isinstance(err.thing, Route) and wish.gateway is None and endpoint.gateway:
-                endpoint = endpoint.replace(gateway=False)
+            elif isinstance(err.thing, Route) and wish.gateway is None and err.thing.dst.version in endpoint.gateway:
+                endpoint = endpoint.leading(err.thing.dst.version, leads=False)
             else:
                 raise
             for back in removing(host.kernel.find((*done, *err.done))):
@@ -317,11 +317,11 @@ def disconnect_all(host: Host, network: str, chosen: Iterable[str]) -> tuple[End
 def find_one(host: Host, name: str, network: str = "") -> Endpoint:
     """Return the endpoint of that name; NotFound without one, InUse when it is on several networks and none is named.
 
-    Without a network, one that holds the default route is taken before the others.
+    Without a network, one that holds the default route is taken before the others, that of IPv4 before that of IPv6.
     """
     found = host.store.endpoints(network, name)
     if len(found) > 1:
-        gateways = [endpoint for endpoint in found if endpoint.gateway]
+        gateways = [one for one in found if 4 in one.gateway] or [one for one in found if one.gateway]
         if len(gateways) == 1:
             return gateways[0]
         raise InUse(

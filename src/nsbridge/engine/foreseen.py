@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nsbridge.desired.endpoint import endpoint_things
+from nsbridge.desired.leading import shares
 from nsbridge.desired.network import network_things
 from nsbridge.desired.ports import ports_things
 from nsbridge.engine import networks, services
@@ -81,8 +82,10 @@ def foreseen_endpoints(
     """Return the endpoints of a service that doesn't exist yet, with the addresses they would get now."""
     found: list[Endpoint] = []
     inside = services.ifnames(service)
+    on = {one.network: known[one.network] for one in service.attachments if one.network in known}
+    gateways = shares(on.values(), service)
     for place, attachment in enumerate(service.attachments):
-        network = known.get(attachment.network)
+        network = on.get(attachment.network)
         if network is None:
             continue
         asked = {4: attachment.ipv4, 6: attachment.ipv6}
@@ -103,7 +106,7 @@ def foreseen_endpoints(
             addresses=tuple(addresses),
             mac=attachment.mac or mac_for(network.name, service.name, first),
             ports=service.ports if place == service.main else (),
-            gateway=place == service.main,
+            gateway=gateways[network.name],
             service=service.name,
             project=service.project,
             host_name=attachment.host_ifname,

@@ -1,4 +1,4 @@
-"""Which of a namespace's networks holds its default route, when networks come and go.
+"""Which of a namespace's networks holds its default routes when networks come and go, each IP version for itself.
 
 A service's main network does whenever the service is on it; else, and for anybody else, the network that held it first.
 When that one goes the next takes over, as with Docker: the service's networks in their order, then by name.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nsbridge import codec
 from nsbridge.desired.endpoint import endpoint_things
-from nsbridge.desired.leading import leading
+from nsbridge.desired.leading import leading, leads_out
 from nsbridge.engine import endpoints
 from nsbridge.errors import KernelError
 from nsbridge.plan.diff import adding, removing
@@ -17,6 +17,8 @@ from nsbridge.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nsbridge.engine.endpoints import Wish
     from nsbridge.engine.host import Host
     from nsbridge.engine.journal import Operation
@@ -27,21 +29,34 @@ if TYPE_CHECKING:
 
 
 def attach(host: Host, op: Operation, network: Network, wish: Wish) -> Endpoint:
-    """Make an endpoint of a service, and have it hold the default route if its network is the main one.
+    """Make an endpoint of a service, and have it hold the default routes if its network is the main one.
 
-    Another of the service's networks may hold it by now, whose record nobody else may change meanwhile. Who has two
-    locks has the main network's first, so nobody waits in a circle.
+    Others of the service's networks may hold them by now, whose records nobody else may change meanwhile. Who has
+    several locks has the main network's first and the others' by name, so nobody waits in a circle.
     """
     record = host.store.service_or_none(wish.service)
     main = record is not None and record.service.main_network == network.name
-    holder = next((one for one in host.store.endpoints(name=wish.name) if one.gateway), None) if main else None
-    if holder is None:
+    holders = [one for one in host.store.endpoints(name=wish.name) if one.gateway] if main else []
+    if not holders:
         return endpoints.attach(host, op, network, wish)
-    with host.store.name_lock(f"{holder.network}/{holder.name}"):
+
+    def take_over() -> None:
         op.leading(wish.name, wish.netns)
-        endpoint = endpoints.attach(host, op, network, wish)
+        endpoints.attach(host, op, network, wish)
         place(host.kernel, host.store, wish.name, wish.netns)
-    return host.store.endpoint(network.name, wish.name) or endpoint
+
+    _locked(host, sorted([f"{one.network}/{one.name}" for one in holders]), take_over)
+    found = host.store.endpoint(network.name, wish.name)
+    assert found is not None  # we hold the lock of its name
+    return found
+
+
+def _locked(host: Host, names: list[str], work: Callable[[], None]) -> None:
+    if not names:
+        work()
+        return
+    with host.store.name_lock(names[0]):
+        _locked(host, names[1:], work)
 
 
 def place(kernel: Kernel, store: Store, name: str, netns: str) -> None:
@@ -49,30 +64,29 @@ def place(kernel: Kernel, store: Store, name: str, netns: str) -> None:
 
     May be repeated. The caller sees to it that nobody else changes these endpoints.
     """
-    mine = [one for one in store.endpoints(name=name) if one.netns == netns]
-    able = [one for one in mine if not store.network(one.network).internal]
-    record = store.service_or_none(able[0].service) if able and able[0].service else None
-    wanted = leading(able, record.service if record is not None else None)
-    giving = [one for one in able if one.gateway and one not in wanted]
-    for one in giving:
-        _lead(kernel, store, one, leads=False)
-    taking = [_lead(kernel, store, one, leads=True) for one in wanted if not one.gateway]
-    if not all(taking):
-        for one in giving:
-            _lead(kernel, store, one, leads=True)
+    for version in (4, 6):
+        mine = [one for one in store.endpoints(name=name) if one.netns == netns]
+        able = {one.network: one for one in mine if version in leads_out(store.network(one.network))}
+        held = {network for network, one in able.items() if version in one.gateway}
+        record = store.service_or_none(mine[0].service) if mine and mine[0].service else None
+        first = leading(able, held, record.service if record is not None else None)
+        giving = held - {first}
+        for network in giving:
+            _lead(kernel, store, able[network], version, leads=False)
+        if first and first not in held and not _lead(kernel, store, able[first], version, leads=True):
+            for network in giving:
+                _lead(kernel, store, able[network], version, leads=True)
 
 
-def _lead(kernel: Kernel, store: Store, endpoint: Endpoint, *, leads: bool) -> bool:
+def _lead(kernel: Kernel, store: Store, endpoint: Endpoint, version: int, *, leads: bool) -> bool:
     """Give an endpoint the default route, or take it away; False where that can't be, and nothing is changed then.
 
     Somebody's own default route may be there, and the link or the namespace may be gone. Begun, it says in the record
     that the endpoint doesn't lead, so that after a crash it is begun anew.
     """
     network, path = store.network(endpoint.network), store.endpoint_path(endpoint.network, endpoint.name)
-    before, after = (
-        endpoint_things(network, endpoint.replace(gateway=one), mtu=network.mtu, bridge_index=0)
-        for one in (not leads, leads)
-    )
+    now, then = endpoint.leading(version, leads=not leads), endpoint.leading(version, leads=leads)
+    before, after = (endpoint_things(network, one, mtu=network.mtu, bridge_index=0) for one in (now, then))
     new = [one for one in after if one not in before]
     there = kernel.find(new)
     coming = [one for one in new if one not in there]
@@ -84,10 +98,10 @@ def _lead(kernel: Kernel, store: Store, endpoint: Endpoint, *, leads: bool) -> b
             kernel.do(step)
         return False
     if not leads:
-        files.replace(f"{store.root}/{path}", codec.dumps(endpoint.replace(gateway=False)) + "\n")
+        files.replace(f"{store.root}/{path}", codec.dumps(then) + "\n")
     # A setting stays: loose where it might be strict, until the link goes.
     for step in removing(kernel.find(one for one in before if one not in after and not isinstance(one, Sysctl))):
         kernel.do(step)
     if leads:
-        files.replace(f"{store.root}/{path}", codec.dumps(endpoint.replace(gateway=True)) + "\n")
+        files.replace(f"{store.root}/{path}", codec.dumps(then) + "\n")
     return True

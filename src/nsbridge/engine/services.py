@@ -6,6 +6,7 @@ import os
 import time
 
 from nsbridge import codec
+from nsbridge.desired.leading import shares
 from nsbridge.engine import addresses, endpoints, names, networks, ports
 from nsbridge.engine.endpoints import Wish
 from nsbridge.engine.entries import Began, Held, Put, Started
@@ -104,18 +105,20 @@ def ifnames(service: Service) -> list[str]:
 
 
 def attach_all(host: Host, op: Operation, service: Service) -> tuple[Endpoint, ...]:
-    """Make the service's endpoints; the main one holds the default route and the ports."""
+    """Make the service's endpoints; the main one holds the ports."""
     found = []
     names_inside = ifnames(service)
+    known = {one.network: host.store.network(one.network) for one in service.attachments}
+    gateways = shares(known.values(), service)
     for place, attachment in enumerate(service.attachments):
-        network = host.store.network(attachment.network)
+        network = known[attachment.network]
         wish = Wish(
             service.name,
             service.netns,
             attachment,
             ifname=names_inside[place],
             ports=service.ports if place == service.main else (),
-            gateway=place == service.main,
+            gateway=gateways[network.name],
             owned=True,
             hostname=service.hostname,
             service=service.name,

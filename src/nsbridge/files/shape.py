@@ -120,8 +120,8 @@ class AttachmentShape(Shape):
     link_local_ips: list[LinkLocal] | None = Field(None, description="More addresses, good on this network alone.")
     gw_priority: Whole | None = Field(
         None,
-        description="The network with the highest holds the default route and the published ports; 0 if not given, and "
-        "the first in the file of equals.",
+        description="The network with the highest holds the published ports, and the default route of each IP version "
+        "in which it leads out; 0 if not given, and the first in the file of equals.",
     )
     driver_opts: PlaceOptionsShape | None = Field(None, description="Options of the interface.")
     ipv4_address: Address4 | None = Field(None, description="Its IPv4 address; a free one is chosen if not given.")
@@ -195,8 +195,8 @@ class ServiceShape(Shape):
         | None
     ) = Field(
         None,
-        description="The networks it is on: a list, or a map with addresses and aliases. The first holds the default "
-        "route and the published ports. Without it: the project's network `default`.",
+        description="The networks it is on: a list, or a map with addresses and aliases. The first holds the "
+        "published ports and the default routes (see `gw_priority`). Without it: the project's network `default`.",
     )
     network_mode: Line | None = Field(
         None,

@@ -97,7 +97,7 @@ class Endpoint(Value):
 
     netns: the path that opens the namespace; netns_id: its inode when it was attached, so that a path which
     meanwhile opens another namespace is noticed. ifname: the interface inside. addresses: with the prefix
-    length of their subnets. gateway: this endpoint holds the namespace's default route. owned: nsbridge made
+    length of their subnets. gateway: the IP versions whose default route it holds. owned: nsbridge made
     the namespace and takes it away again. hostname: known to the neighbours like an alias. service: the
     service it belongs to, empty for a namespace somebody else made. host_name: the interface on the host, named
     after the endpoint when empty. limits: of its link. vlan: of its port, 0 for that of the network.
@@ -111,7 +111,7 @@ class Endpoint(Value):
     mac: str = ""
     aliases: tuple[str, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
-    gateway: bool = True
+    gateway: tuple[int, ...] = (4, 6)
     owned: bool = False
     netns_id: int = 0
     hostname: str = ""
@@ -134,6 +134,11 @@ class Endpoint(Value):
     def host_ifname(self) -> str:
         """The bridge port on the host."""
         return self.host_name or host_ifname(self.network, self.name)
+
+    def leading(self, version: int, *, leads: bool) -> Endpoint:
+        """Return it with the default route of an IP version, or without."""
+        others = {one for one in self.gateway if one != version}
+        return self.replace(gateway=tuple(sorted(others | {version} if leads else others)))
 
     def address(self, version: int) -> Interface_ | None:
         """Return the first address of that IP version, None without one."""

@@ -298,6 +298,11 @@ class Network(Value):
         """The bridge's name on the host."""
         return self.bridge or bridge_ifname(self.name)
 
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions of its subnets, 4 before 6."""
+        return tuple(sorted({one.network.version for one in self.subnets}))
+
     def subnet(self, version: int) -> Subnet | None:
         """Return the subnet of that IP version, None without one."""
         for one in self.subnets:

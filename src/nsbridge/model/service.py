@@ -19,9 +19,10 @@ class Attachment(Value):
     """A service's wish for one network; what is None or empty is chosen.
 
     also: more addresses, of the network's subnets or link-local ones. ifname, host_ifname: of the interface inside
-    and of its other end on the host. priority: of several networks the highest one holds the default route and the
-    published ports, the first of equals (gw_priority). limits: of its link. check_address: ask the neighbours
-    before taking the addresses. vlan: its own, of somebody else's bridge; 0 for that of the network.
+    and of its other end on the host. priority: of several networks the highest one holds the published ports and, of
+    each IP version in which it leads out, the default route; the first of equals (gw_priority). limits: of its link.
+    check_address: ask the neighbours before taking the addresses. vlan: its own, of somebody else's bridge; 0 for that
+    of the network.
     """
 
     network: str
@@ -118,13 +119,13 @@ class Service(Value):
 
     @property
     def main(self) -> int:
-        """The place in `attachments` of the one that holds the default route and the ports; -1 without any."""
+        """The place in `attachments` of who holds the ports and, if it leads out, default routes; -1 without any."""
         ranks = [attachment.priority for attachment in self.attachments]
         return ranks.index(max(ranks)) if ranks else -1
 
     @property
     def main_network(self) -> str:
-        """The network that holds its default route and its published ports, empty without any."""
+        """The network that holds its published ports, and default routes if it leads out; empty without any."""
         return self.attachments[self.main].network if self.attachments else ""
 
     @property

@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 
+from nsbridge import __version__
 from nsbridge.frontends.cli import output, trouble
 from nsbridge.frontends.cli.plain import arguments
 from nsbridge.frontends.cli.table import find
@@ -88,9 +89,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
         sys.stdout.write(overview())
         return 0
     if words[0] in ("--version", "-v"):
-        from nsbridge.frontends.cli.parser import version
-
-        output.line(version())
+        output.line(f"nsbridge {__version__}")
         return 0
     found = find(words)
     if found is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from difflib import get_close_matches
 
-from nsbridge import __version__
 from nsbridge.errors import NsbridgeError
 from nsbridge.frontends.cli.table import find, verbs
 from nsbridge.frontends.cli.verb import GROUPS
@@ -173,8 +172,3 @@ def help_text(words: Sequence[str]) -> str:
     if len(words) == 1 and (text := group_help(words[0])):
         return text
     raise unknown(words)
-
-
-def version() -> str:
-    """Return what `nsbridge --version` prints."""
-    return f"nsbridge {__version__}"

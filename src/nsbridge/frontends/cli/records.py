@@ -37,7 +37,7 @@ def _place(endpoint: Endpoint) -> Record:
         "mac": endpoint.mac,
         "vlan": endpoint.vlan,
         "aliases": list(endpoint.aliases),
-        "default_route": endpoint.gateway,
+        "default_route": bool(endpoint.gateway),
     }
 
 
