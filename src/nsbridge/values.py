@@ -105,23 +105,25 @@ class Value(metaclass=ValueType):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take fields by position or name, as a dataclass would; TypeError names what is off."""
         cls = type(self)
+        puts = cls._puts
         count = len(args)
-        if count > len(cls._puts):
-            raise TypeError(f"{cls.__name__} takes {len(cls._puts)} fields, got {count}")
-        for put, value in zip(cls._puts, args, strict=False):
+        if count > len(puts):
+            raise TypeError(f"{cls.__name__} takes {len(puts)} fields, got {count}")
+        for put, value in zip(puts, args, strict=False):
             put(self, value)
-        if kwargs:
-            rest = cls._fields[count:]
-            for name in kwargs:
-                if name not in rest:
-                    raise TypeError(f"{cls.__name__} has no field {name!r}, or was given it by position too")
-        if count < len(cls._puts):
-            given = {**cls._defaults, **kwargs} if kwargs else cls._defaults
-            try:
-                for name, put in cls._named[count:]:
-                    put(self, given[name])
-            except KeyError as err:
-                raise TypeError(f"{cls.__name__} misses its field {err}") from None
+        if kwargs or count < len(puts):
+            defaults, left = cls._defaults, len(kwargs)
+            for name, put in cls._named[count:]:
+                if name in kwargs:
+                    put(self, kwargs[name])
+                    left -= 1
+                elif name in defaults:
+                    put(self, defaults[name])
+                else:
+                    raise TypeError(f"{cls.__name__} misses its field {name!r}")
+            if left:
+                strange = [name for name in kwargs if name not in cls._fields[count:]]
+                raise TypeError(f"{cls.__name__} has no field {strange[0]!r}, or was given it by position too")
         self.__post_init__()
 
     def __post_init__(self) -> None:

@@ -63,8 +63,8 @@ def check_name(what: str, name: str, *, longest: int = 63) -> str:
     """
     if not name:
         raise InvalidIntent(f"a {what} needs a name", fix="give one")
-    bad = sorted(set(name) - _SAFE)
-    if bad or not name[0].isalnum():
+    if not _SAFE.issuperset(name) or not name[0].isalnum():
+        bad = sorted(set(name) - _SAFE)
         shown = " ".join(repr(c) for c in bad) or repr(name[0])
         raise InvalidIntent(
             f"{what} name {name!r} has {shown} where only letters, digits, '_', '.' and '-' may stand"
