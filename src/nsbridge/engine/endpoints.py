@@ -291,8 +291,8 @@ def disconnect(host: Host, network: str, name: str) -> Endpoint:
 def _after(host: Host, going: Endpoint) -> list[Entry]:
     """Return what remains to be done when an endpoint has gone: its service's names, the default route that it held."""
     entries: list[Entry] = [Left(going.service, going.network)] if going.service else []
-    found = host.store.endpoints(name=going.name) if going.gateway else ()
-    if any(one.netns == going.netns and one != going for one in found):
+    others = host.store.endpoints(name=going.name, besides=going.network) if going.gateway else ()
+    if any(one.netns == going.netns for one in others):
         entries.append(Led(going.name, going.netns))
     return entries
 

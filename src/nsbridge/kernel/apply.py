@@ -325,6 +325,8 @@ class Work:
 
     def _delete_links(self, links: list[Link], sock: NetlinkSocket) -> None:
         """Delete links of ours by index, together if there are several: each alone would wait 20 ms for RCU."""
+        from nsbridge.kernel.glance import Glance
+
         found: list[tuple[Link, int]] = []
         for link in links:
             try:
@@ -334,11 +336,11 @@ class Work:
                     raise self._error(link, err.errno or 0, err.text) from err
                 self._done.append(link)
                 continue
-            there = rtnetlink.decode_link(HOST, replies[0][1])
-            if link.parent and there.link.group != link.group:
+            there = Glance(replies[0][1])
+            if link.parent and there.group != link.group:
                 self._done.append(link)  # gone, and another endpoint has its name by now
                 continue
-            if not is_ours(there.link.group):
+            if not is_ours(there.group):
                 raise self._error(link, errno.EEXIST, "that name now belongs to a link that isn't ours")
             found.append((link, there.index))
         if len(found) == 1:

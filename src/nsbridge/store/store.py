@@ -199,9 +199,10 @@ class Store:
         found: Endpoint | None = self._read(self.endpoint_path(network, name))
         return found
 
-    def endpoints(self, network: str = "", name: str = "") -> tuple[Endpoint, ...]:
-        """Return the endpoints of a network, of that name, or all."""
+    def endpoints(self, network: str = "", name: str = "", besides: str = "") -> tuple[Endpoint, ...]:
+        """Return the endpoints of a network, of that name, or all; those of the network `besides` left out."""
         networks = [network] if network else files.names(f"{self.root}/endpoints")
+        networks = [one for one in networks if one != besides]
         found = []
         for one in networks:
             folder = f"{self.root}/endpoints/{one}"
