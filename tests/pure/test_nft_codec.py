@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EINVAL
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -49,6 +50,33 @@ def test_elements_are_read_back(drawn: list[Element]) -> None:
         found = nftelements.read(PLACE, one, [message[16:] for message, _ in messages])
         assert set(found) == set(mine)
         assert [element for _, part in messages for element in part] == mine
+
+
+@given(elements())
+def test_an_element_alone_is_packed_as_among_others(drawn: list[Element]) -> None:
+    for name, one in SETS.items():
+        mine = [element for element in drawn if element.set == name]
+        together = b"".join(items for items, _ in nftelements.packed(one, mine, data=True))
+        assert b"".join(nftelements.packed(one, [each], data=True)[0][0] for each in mine) == together
+
+
+@pytest.mark.parametrize(
+    ("key", "data"),
+    [
+        (("tcp", 65536), (ip_address("10.0.0.2"), 80)),
+        (("tcp", 80), (ip_address("fd00::2"), 80)),
+        (("tcp", 80), (ip_address("10.0.0.2"),)),
+        (("quic", 80), (ip_address("10.0.0.2"), 80)),
+    ],
+)
+def test_an_element_that_does_not_fit_its_set_is_named_alone_or_among_others(key: tuple, data: tuple) -> None:
+    good = Element(PLACE, "publish4", ("tcp", 81), (ip_address("10.0.0.2"), 80))
+    bad = Element(PLACE, "publish4", key, data)
+    for mine in ([bad], [good, bad]):
+        with pytest.raises(KernelError, match="doesn't fit") as caught:
+            nftelements.packed(SETS["publish4"], mine, data=True)
+        assert caught.value.thing == bad
+        assert caught.value.errno == EINVAL
 
 
 def test_many_elements_are_split_into_messages_that_fit() -> None:

@@ -69,6 +69,11 @@ class Layout:
 
     def pack(self, one: Set, elements: Sequence[Element], step: int) -> list[bytes]:
         """Pack elements, so many in one string."""
+        if len(elements) == 1:  # nearly always: an endpoint that comes or goes has one in each of its sets
+            fields = [self.head, *_fields(one.key, elements[0].key)]
+            if self.middle:
+                fields += [self.middle, *_fields(one.data, elements[0].data)]
+            return [self.struct.pack(*fields)]
         columns: list[Any] = [repeat(self.head), *_columns(one.key, [element.key for element in elements])]
         if self.middle:
             columns += [repeat(self.middle), *_columns(one.data, [element.data for element in elements])]
@@ -91,6 +96,23 @@ def _layout(one: Set, *, data: bool) -> Layout:
     """The layout of a set's elements, made once: an endpoint that comes has an element or two in each of five sets."""
     kinds = (one.key, one.data, data)
     return _layouts.get(kinds) or _layouts.setdefault(kinds, Layout(one, data=data))
+
+
+def _fields(kinds: Sequence[str], values: Sequence[Any]) -> list[Any]:
+    """One row's values, as `Struct` takes them."""
+    return [_field(kind, one) for kind, one in zip(kinds, values, strict=True)]
+
+
+def _field(kind: str, one: Any) -> Any:
+    if kind == "inet_service":
+        if not 0 <= one <= 65535:
+            raise ValueError(f"{one} is no port from 0 to 65535")
+        return one
+    if kind == "ipv4_addr":
+        if type(one) is not IPv4Address:
+            raise ValueError(f"{one} is no IPv4Address")
+        return int(one)
+    return nf.pack_value(kind, one)
 
 
 def _columns(kinds: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[Sequence[Any]]:
