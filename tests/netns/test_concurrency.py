@@ -14,9 +14,11 @@ from lab import FreshHost, eventually, sh
 
 from nsbridge.engine import endpoints, gc, networks, services, topology
 from nsbridge.engine.endpoints import Wish
+from nsbridge.kernel import libc
 from nsbridge.model.endpoint import PublishedPort
 from nsbridge.model.network import Network, Subnet
 from nsbridge.model.service import Attachment, Service, Topology
+from nsbridge.state.things import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from crash import Ended
 
     from nsbridge.engine.host import Host
+    from nsbridge.plan.step import Step
 
     Command = Callable[[Host], object]
 
@@ -178,6 +181,30 @@ def test_a_service_goes_while_it_is_connected(host: FreshHost) -> None:
         assert not connected.error or connected.error.startswith("NotFound: ") or "gone" in connected.error
         assert picture() == before, connected.error
         assert not records("other")
+
+
+def test_a_namespace_loses_its_name_while_it_is_connected(host: FreshHost) -> None:
+    """Between the unmount and the unlink of `ip netns del` its path opens a plain file: EINVAL, says the kernel."""
+    child(lambda host: networks.create(host, WEB))
+    before = picture()
+    host.netns("g1")
+
+    def connect_late(late: Host) -> object:
+        do = late.kernel.do
+
+        def unmounted(step: Step, forget: Iterable[Step] | None = None) -> None:
+            if any(isinstance(thing, Address) for thing in step.things):
+                libc.umount("/run/netns/g1")
+            do(step, forget)
+
+        late.kernel.do = unmounted  # type: ignore[method-assign]
+        return connect(1)(late)
+
+    error = child(connect_late).error
+    assert error.startswith("NotFound: there is no network namespace at /run/netns/g1"), error
+    Path("/run/netns/g1").unlink()
+    assert picture() == before
+    assert not records()
 
 
 @pytest.mark.proves("row 88")

@@ -237,6 +237,7 @@ def connect(host: Host, wish: Wish) -> Endpoint:
                     endpoint = _attach(host, op, there[to], wish)
                     names.refresh(host, op, endpoint, here=True)
             except KernelError as err:
+                _netns_id(host, wish.netns)  # NotFound says more than what the kernel says of one that went meanwhile
                 if last or not healing(host, to, err):
                     raise
             else:
