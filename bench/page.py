@@ -71,7 +71,7 @@ def text(rows: list[Row], options: Options, pictures: list[str]) -> str:
     parts += ["", "## What is to be reached\n", "| what | measured | to reach | |", "| --- | --- | --- | --- |"]
     for row in rows:
         for target in row.targets:
-            words = str(target).split(": ", 1)[1]
+            words = str(target).removeprefix(f"{target.what}: ")
             parts.append(f"| {target.what} | {words.split(' (')[0]} | {_wanted(words)} | {_mark(target.met)} |")
     for row in rows:
         parts += [f"\n## {row.title}\n"]
