@@ -150,20 +150,6 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
-def attribute(data: bytes, offset: int, wanted: int) -> bytes:
-    """Return the first attribute of that type from `offset` on, empty without it; what follows isn't looked at."""
-    end = len(data)
-    unpack = _ATTR.unpack_from
-    while offset + 4 <= end:
-        size, kind = unpack(data, offset)
-        if size < 4 or offset + size > end:
-            break
-        if kind & _TYPE_MASK == wanted:
-            return data[offset + 4 : offset + size]
-        offset += size + 3 & ~3
-    return b""
-
-
 def as_u32(data: bytes) -> int:
     """Four bytes in the machine's order."""
     return int(_U32.unpack_from(data)[0])

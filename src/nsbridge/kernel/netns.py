@@ -14,7 +14,7 @@ import os
 from _struct import pack
 
 from nsbridge.kernel import libc
-from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, as_text, attribute, message, text
+from nsbridge.kernel.netlink import ROUTE, NetlinkSocket, as_text, attributes, message, text
 from nsbridge.kernel.visitor import alone, visit
 from nsbridge.model.names import NETNS_ALIAS
 
@@ -178,7 +178,7 @@ def ours(path: str) -> bool:
 def marked(sock: NetlinkSocket) -> bool:
     """Tell whether the namespace of a socket bears our mark."""
     reply = sock.request(message(_RTM_GETLINK, 0, pack("=BBHiII", 0, 0, 0, _LOOPBACK, 0, 0)))
-    return as_text(attribute(reply[0][1], 16, _IFLA_IFALIAS)) == MARK
+    return as_text(attributes(reply[0][1], 16).get(_IFLA_IFALIAS, b"")) == MARK
 
 
 def remove(path: str) -> None:

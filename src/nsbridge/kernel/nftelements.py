@@ -100,19 +100,7 @@ def _layout(one: Set, *, data: bool) -> Layout:
 
 def _fields(kinds: Sequence[str], values: Sequence[Any]) -> list[Any]:
     """One row's values, as `Struct` takes them."""
-    return [_field(kind, one) for kind, one in zip(kinds, values, strict=True)]
-
-
-def _field(kind: str, one: Any) -> Any:
-    if kind == "inet_service":
-        if not 0 <= one <= 65535:
-            raise ValueError(f"{one} is no port from 0 to 65535")
-        return one
-    if kind == "ipv4_addr":
-        if type(one) is not IPv4Address:
-            raise ValueError(f"{one} is no IPv4Address")
-        return int(one)
-    return nf.pack_value(kind, one)
+    return [_column(kind, (one,))[0] for kind, one in zip(kinds, values, strict=True)]
 
 
 def _columns(kinds: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[Sequence[Any]]:

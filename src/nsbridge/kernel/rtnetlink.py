@@ -19,7 +19,6 @@ from nsbridge.kernel.netlink import (
     as_text,
     as_u32,
     attr,
-    attribute,
     attribute_list,
     attributes,
     message,
@@ -345,12 +344,12 @@ def decode_link(netns: str, body: bytes) -> FoundLink:
 
 def is_operational(body: bytes) -> bool:
     """Tell from an RTM_NEWLINK body whether the link carries packets: IF_OPER_UP, RFC 2863 and <linux/if.h>."""
-    return attribute(body, IFINFO.size, IFLA_OPERSTATE) == b"\6"
+    return attributes(body, IFINFO.size).get(IFLA_OPERSTATE, b"") == b"\6"
 
 
 def decode_nsid(body: bytes) -> int:
     """Read the answer to `get_nsid`: -1 when the namespace has no id here, so nothing here points into it."""
-    return as_nsid(attribute(body, 4, 1))
+    return as_nsid(attributes(body, 4).get(1))
 
 
 def as_nsid(raw: bytes | None) -> int:
